@@ -1,0 +1,166 @@
+"""Round manifests: the only thing that commits a round, and the chain that binds them to one configuration and pool.
+
+    RUN/rounds/000007/manifest.json      canonical JSON, `prereq.round/1`, no clock time in it
+
+Reading checks the shape; `read_chain` checks the links. What a shard holds is checked where shards are read.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from prereq.graph.canonical import canonical_json, sha256_hex
+from prereq.graph.errors import ManifestError
+from prereq.selector.storage import Folder
+
+FORMAT = "prereq.round/1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """One Parquet file of a round."""
+
+    path: str  # a name in the round's folder
+    samples: int
+    documents: int
+    tokens: int
+    bytes: int  # of the file
+    sha256: str  # of the file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundManifest:
+    """What a round was drawn from and by, and what it holds; fields as in `prereq.round/1`."""
+
+    format: str = FORMAT
+    round: int
+    parent: str | None  # sha256 of the parent manifest's bytes
+    config: str  # sha256 of the keys that change the draw
+    pool: str  # sha256 of the pool's manifest
+    seed: int
+    global_batch: int
+    feedback: list[dict[str, Any]]  # [{round or "initial", sha256}] newly applied by this round
+    mixer: dict[str, Any]  # name, state, and where arrays are large: arrays {path, sha256}
+    mixture: dict[str, dict[str, float]]  # requested, arms, skills
+    realised: dict[str, int]  # tokens per arm
+    draws: dict[str, list[dict[str, int]]]  # arm -> [{epoch, start, stop}]
+    samples: int
+    documents: int
+    tokens: int
+    bytes: int  # of all shard files
+    order: str  # sha256 of the document ids in order, joined by newlines
+    shards: tuple[Shard, ...]
+
+    def to_bytes(self) -> bytes:
+        """The canonical bytes, of which the sha256 is the round's identity."""
+        value = asdict(self)
+        value["shards"] = [asdict(shard) for shard in self.shards]
+        return canonical_json(value)
+
+    @property
+    def sha256(self) -> str:
+        """Hex sha256 of the manifest's bytes."""
+        return sha256_hex(self.to_bytes())
+
+
+_KEYS = frozenset(field.name for field in fields(RoundManifest))
+_SHARD_KEYS = frozenset(field.name for field in fields(Shard))
+
+
+def round_folder(number: int) -> str:
+    """The folder of a round, relative to the run."""
+    return f"rounds/{number:06d}"
+
+
+def manifest_name(number: int) -> str:
+    """The manifest of a round, relative to the run."""
+    return f"{round_folder(number)}/manifest.json"
+
+
+def read_manifest(run: Folder, number: int) -> RoundManifest | None:
+    """Read one round's manifest, or None when the round is not committed.
+
+    Raises:
+        ManifestError: The file is not canonical JSON of the format, or belongs to another round.
+    """
+    name = manifest_name(number)
+    try:
+        data = run.read(name)
+    except FileNotFoundError:
+        return None
+    return parse_manifest(data, number, run.path(name))
+
+
+def parse_manifest(data: bytes, number: int, where: str) -> RoundManifest:
+    """Check and build a manifest from its bytes; `where` names the file in errors."""
+    try:
+        value = json.loads(data)
+    except ValueError as error:
+        raise ManifestError(
+            f"{where}: not JSON ({error}); restore the file, the run cannot go on without it"
+        ) from error
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        found = value.get("format") if isinstance(value, dict) else type(value).__name__
+        raise ManifestError(f"{where}: format is {found!r}, expected {FORMAT!r}; it was written by another version")
+    _expect_keys(value, _KEYS, where)
+    for shard in value["shards"]:
+        _expect_keys(shard, _SHARD_KEYS, f"{where}: shards")
+    if value["round"] != number:
+        raise ManifestError(f"{where}: says it is round {value['round']}, its folder says {number}; files were moved")
+    manifest = RoundManifest(**{**value, "shards": tuple(Shard(**shard) for shard in value["shards"])})
+    if manifest.to_bytes() != data:
+        raise ManifestError(f"{where}: is not canonical JSON, so it was changed after it was written; restore the file")
+    return manifest
+
+
+def _expect_keys(value: Mapping[str, Any], keys: frozenset[str], where: str) -> None:
+    if set(value) != keys:
+        missing, unknown = sorted(keys - set(value)), sorted(set(value) - keys)
+        raise ManifestError(f"{where}: missing keys {missing}, unknown keys {unknown}; the file was changed")
+
+
+def read_chain(run: Folder) -> list[RoundManifest]:
+    """All committed rounds, in order, with every link checked.
+
+    Raises:
+        ManifestError: A round is missing in the middle, or a parent, configuration or pool does not match.
+    """
+    chain: list[RoundManifest] = []
+    while (manifest := read_manifest(run, len(chain))) is not None:
+        where = run.path(manifest_name(manifest.round))
+        if chain:
+            for key in ("config", "pool", "seed", "global_batch"):
+                if getattr(manifest, key) != getattr(chain[0], key):
+                    raise ManifestError(
+                        f"{where}: {key} is {getattr(manifest, key)}, round 0 says {getattr(chain[0], key)}; "
+                        "rounds of two runs were mixed"
+                    )
+        expected = chain[-1].sha256 if chain else None
+        if manifest.parent != expected:
+            raise ManifestError(
+                f"{where}: parent is {manifest.parent}, the manifest before it has sha256 {expected}; "
+                "a manifest was changed after it was written: restore it"
+            )
+        chain.append(manifest)
+    beyond = [name for name in run.names("rounds") if name.isdigit() and int(name) > len(chain)]
+    late = [name for name in beyond if run.exists(f"rounds/{name}/manifest.json")]
+    if late:
+        raise ManifestError(
+            f"{run.path(manifest_name(len(chain)))}: is missing, but round {late[0]} is there; restore it"
+        )
+    return chain
+
+
+def check_shard_bytes(data: bytes, shard: Shard, where: str, number: int) -> None:
+    """Compare a shard file's bytes with what its manifest says.
+
+    Raises:
+        ManifestError: Size or digest differ; names the file, expected, found and what to do.
+    """
+    repair = f"run `prereq sample --repair {number}` with this run's configuration to draw it again"
+    if len(data) != shard.bytes:
+        raise ManifestError(f"{where}: has {len(data)} bytes, the manifest says {shard.bytes}; {repair}")
+    found = sha256_hex(data)
+    if found != shard.sha256:
+        raise ManifestError(f"{where}: sha256 is {found}, the manifest says {shard.sha256}; {repair}")

@@ -1,0 +1,160 @@
+"""A run's own files: `run.json`, which binds the folder to a configuration and a pool, and `done.json`, which ends it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from prereq.graph.canonical import canonical_json, digest
+from prereq.graph.errors import ConfigError, ManifestError
+from prereq.selector.storage import Folder
+
+FORMAT = "prereq.run/1"
+DONE_FORMAT = "prereq.done/1"
+Reason = Literal["budget", "pool exhausted", "stopped"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInfo:
+    """What a reader or reporter needs to know of a run, from `run.json`."""
+
+    config: str  # sha256 of the keys that change the draw
+    pool_path: str
+    pool: str  # sha256 of the pool's manifest
+    seed: int
+    global_batch: int
+    batches_per_round: int
+    lookahead: int
+    report_every: int
+    policy: str
+    initial_evaluation: bool
+    mixer: str
+    uses_feedback: bool
+    signals: tuple[str, ...]  # signals that every report must carry
+    skills: tuple[str, ...]  # ids that a report may name
+
+    def applied_by(self, number: int | Literal["initial"]) -> int:
+        """The first round that the report of a round can move."""
+        return 0 if number == "initial" else number + 1 + self.lookahead
+
+    def is_reported(self, number: int) -> bool:
+        """Whether a round is one of every `report_every` that are reported."""
+        return (number + 1) % self.report_every == 0
+
+    def awaited_by(self, number: int) -> list[int | Literal["initial"]]:
+        """The reports that a round waits for, oldest first; earlier rounds have waited for the earlier ones."""
+        if not self.uses_feedback:
+            return []
+        first: list[int | Literal["initial"]] = ["initial"] if number == 0 and self.initial_evaluation else []
+        before = number - 1 - self.lookahead
+        return first + ([before] if before >= 0 and self.is_reported(before) else [])
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a run ended."""
+
+    rounds: int
+    last: str | None  # sha256 of the last manifest; None when no round was written
+    reason: Reason
+
+
+def read_run(run: Folder) -> RunInfo | None:
+    """Read `run.json`, or None when the run has not been started.
+
+    Raises:
+        ManifestError: The file is not of the format.
+    """
+    value = _read_json(run, "run.json", FORMAT)
+    if value is None:
+        return None
+    try:
+        drawing = value["drawing"]
+        return RunInfo(
+            config=value["config_sha256"],
+            pool_path=value["pool"],
+            pool=value["pool_sha256"],
+            seed=value["seed"],
+            global_batch=value["global_batch"],
+            batches_per_round=drawing["batches_per_round"],
+            lookahead=drawing["lookahead"],
+            report_every=drawing["report_every"],
+            policy=drawing["policy"],
+            initial_evaluation=drawing["initial_evaluation"],
+            mixer=value["mixer"]["name"],
+            uses_feedback=value["mixer"]["uses_feedback"],
+            signals=tuple(value["mixer"]["signals"]),
+            skills=tuple(value["skills"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise ManifestError(f"{run.path('run.json')}: lacks {error}; the file was changed: restore it") from error
+
+
+def start_run(run: Folder, value: Mapping[str, Any], drawing: Mapping[str, Any]) -> RunInfo:
+    """Write `run.json`, or check that the one that is there has the same drawing keys.
+
+    Args:
+        run: The run's folder.
+        value: What `run.json` holds beside the format and the drawing keys.
+        drawing: The keys that change the draw, plain values; their digest is the run's identity.
+
+    Raises:
+        ConfigError: The folder belongs to a run with other drawing keys; the message names them.
+    """
+    run.check_writable()
+    full = {"format": FORMAT, **value, "drawing": dict(drawing), "config_sha256": digest(dict(drawing))}
+    if not run.commit("run.json", canonical_json(full)):
+        found = _read_json(run, "run.json", FORMAT)
+        theirs = found["drawing"] if found else {}
+        changed = list(_differences(theirs, json.loads(canonical_json(dict(drawing)))))
+        if changed:
+            raise ConfigError(
+                f"{run.name}: belongs to a run with another configuration: {'; '.join(changed[:5])}; "
+                "choose another run_dir, or go back to that configuration"
+            )
+    info = read_run(run)
+    if info is None:
+        raise ManifestError(
+            f"{run.path('run.json')}: disappeared while it was read; another program deletes files here"
+        )
+    return info
+
+
+def _differences(old: Any, new: Any, path: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        nested = (_differences(old.get(k), new.get(k), f"{path}.{k}" if path else k) for k in sorted({*old, *new}))
+        return [line for lines in nested for line in lines]
+    return [] if old == new else [f"{path} was {_short(old)}, is {_short(new)}"]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def read_done(run: Folder) -> Done | None:
+    """How the run ended, or None while it goes on."""
+    value = _read_json(run, "done.json", DONE_FORMAT)
+    return None if value is None else Done(value["rounds"], value["last"], value["reason"])
+
+
+def commit_done(run: Folder, done: Done) -> None:
+    """Write `done.json`, right after the last manifest."""
+    run.commit(
+        "done.json",
+        canonical_json({"format": DONE_FORMAT, "rounds": done.rounds, "last": done.last, "reason": done.reason}),
+    )
+
+
+def _read_json(run: Folder, name: str, expected: str) -> dict[str, Any] | None:
+    try:
+        data = run.read(name)
+    except FileNotFoundError:
+        return None
+    try:
+        value = json.loads(data)
+    except ValueError as error:
+        raise ManifestError(f"{run.path(name)}: not JSON ({error}); restore the file") from error
+    if not isinstance(value, dict) or value.get("format") != expected:
+        raise ManifestError(f"{run.path(name)}: is not a {expected} file; it was written by another program or version")
+    return value
