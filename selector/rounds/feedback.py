@@ -10,7 +10,7 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Literal
 
 from prereq.graph.canonical import canonical_json, sha256_hex
 from prereq.graph.errors import FeedbackError

@@ -16,6 +16,8 @@ from prereq.selector.storage import Folder
 
 FORMAT = "prereq.round/1"
 
+Bytes = bytes  # the dataclasses below have a field of that name
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
@@ -52,7 +54,7 @@ class RoundManifest:
     order: str  # sha256 of the document ids in order, joined by newlines
     shards: tuple[Shard, ...]
 
-    def to_bytes(self) -> bytes:
+    def to_bytes(self) -> "Bytes":
         """The canonical bytes, of which the sha256 is the round's identity."""
         value = asdict(self)
         value["shards"] = [asdict(shard) for shard in self.shards]

@@ -1,4 +1,4 @@
-"""A run's own files: `run.json`, which binds the folder to a configuration and a pool, and `done.json`, which ends it."""
+"""A run's own files: `run.json` binds the folder to a configuration and a pool, `done.json` ends it."""
 
 import json
 from collections.abc import Mapping

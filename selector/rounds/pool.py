@@ -1,0 +1,194 @@
+"""Reading a pool: its manifest, its arms, and documents by arm and stored row. Writing one is a job (`jobs.stages`)."""
+
+import json
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from prereq.graph.canonical import sha256_hex
+from prereq.graph.errors import ManifestError
+from prereq.selector.mixers.protocol import Arms
+from prereq.selector.mixers.shares import SkillShares
+from prereq.selector.rounds.order import IntArray
+from prereq.selector.storage import Folder
+
+FORMAT = "prereq.pool/1"
+SPLITS = ("control", "report")
+_CACHE_BYTES = 256 * 2**20  # decoded row groups kept for the next round
+
+
+@dataclass(frozen=True, slots=True)
+class ArmLayout:
+    """Where an arm's documents lie: its row groups in order."""
+
+    id: str
+    rows: int
+    tokens: int
+    groups: tuple[tuple[str, int], ...]  # (part, row group)
+
+
+class Pool:
+    """A finished pool, opened for drawing.
+
+    Raises:
+        ManifestError: The manifest is absent, of another format, or a part is missing.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.folder = Folder(path)
+        try:
+            data = self.folder.read("manifest.json")
+        except FileNotFoundError:
+            raise ManifestError(
+                f"{path}: no finished pool (manifest.json is missing); run `prereq build` with this configuration"
+            ) from None
+        self.sha256 = sha256_hex(data)
+        self.manifest: dict[str, Any] = _parse(data, self.folder.path("manifest.json"))
+        self.skills = tuple(self.manifest["skills"])
+        self.layouts = tuple(_layout(arm) for arm in self.manifest["arms"])
+        for part in sorted({path for layout in self.layouts for path, _ in layout.groups}):
+            if not self.folder.exists(part):
+                raise ManifestError(
+                    f"{self.folder.path(part)}: is missing, the pool's manifest names it; build the pool again"
+                )
+        self._files: dict[str, pq.ParquetFile] = {}
+        self._cache: OrderedDict[tuple[str, int], pa.Table] = OrderedDict()
+        self._tokens: dict[int, IntArray] = {}
+
+    def arms(self) -> Arms:
+        """The arms as mixers see them; ids ascend as in the manifest."""
+        with self.folder.open("arms.parquet") as file:
+            table = pq.read_table(file, columns=["id", "T"])
+        rows = {
+            str(arm): dict(shares) for arm, shares in zip(table["id"].to_pylist(), table["T"].to_pylist(), strict=True)
+        }
+        ids = tuple(layout.id for layout in self.layouts)
+        if set(rows) != set(ids):
+            raise ManifestError(
+                f"{self.folder.path('arms.parquet')}: its arms are not those of the manifest; build the pool again"
+            )
+        return Arms(
+            ids=ids,
+            tokens=np.array([layout.tokens for layout in self.layouts], dtype=np.int64),
+            rows=np.array([layout.rows for layout in self.layouts], dtype=np.int64),
+            skills=self.skills,
+            shares=SkillShares.from_rows([rows[arm] for arm in ids], self.skills),
+        )
+
+    def names(self) -> dict[str, str]:
+        """Readable name per arm id."""
+        with self.folder.open("arms.parquet") as file:
+            table = pq.read_table(file, columns=["id", "name"])
+        return dict(zip(table["id"].to_pylist(), table["name"].to_pylist(), strict=True))
+
+    def group_rows(self, arm: int) -> IntArray:
+        """Rows of each row group of an arm (by position), `(G,)`."""
+        groups = self.layouts[arm].groups
+        return np.array([self._file(part).metadata.row_group(g).num_rows for part, g in groups], dtype=np.int64)
+
+    def tokens(self, arm: int) -> IntArray:
+        """Tokens of each document of an arm in stored order, `(rows,)`; read once, 8 bytes a document.
+
+        Raises:
+            ManifestError: The parts do not hold what the manifest says.
+        """
+        if arm not in self._tokens:
+            layout = self.layouts[arm]
+            columns = [self._file(p).read_row_group(g, columns=["n_tokens"])["n_tokens"] for p, g in layout.groups]
+            values = np.concatenate([column.to_numpy() for column in columns]).astype(np.int64)
+            if len(values) != layout.rows or int(values.sum()) != layout.tokens:
+                raise ManifestError(
+                    f"{self.folder.name}: arm {layout.id} has {len(values)} documents and {int(values.sum())} tokens, "
+                    f"the manifest says {layout.rows} and {layout.tokens}; build the pool again"
+                )
+            self._tokens[arm] = values
+        return self._tokens[arm]
+
+    def read_rows(self, arm: int, rows: IntArray) -> pa.Table:
+        """Documents of an arm by stored row, in the order given."""
+        layout = self.layouts[arm]
+        starts = np.concatenate([[0], np.cumsum(self.group_rows(arm))])
+        of_group = np.searchsorted(starts, rows, side="right") - 1
+        needed = np.unique(of_group)
+        tables = [self._group(*layout.groups[g]) for g in needed]
+        offsets = np.concatenate([[0], np.cumsum([table.num_rows for table in tables])])
+        local = rows - starts[of_group] + offsets[np.searchsorted(needed, of_group)]
+        return pa.concat_tables(tables).take(pa.array(local))
+
+    def _file(self, part: str) -> pq.ParquetFile:
+        if part not in self._files:
+            try:
+                self._files[part] = pq.ParquetFile(self.folder.open(part))
+            except (OSError, pa.ArrowInvalid) as error:
+                raise ManifestError(
+                    f"{self.folder.path(part)}: cannot be read ({error}); build the pool again in a fresh pool_dir"
+                ) from error
+        return self._files[part]
+
+    def _group(self, part: str, group: int) -> pa.Table:
+        key = (part, group)
+        if key not in self._cache:
+            self._cache[key] = self._file(part).read_row_group(group)
+            while sum(table.nbytes for table in self._cache.values()) > _CACHE_BYTES and len(self._cache) > 1:
+                self._cache.popitem(last=False)
+        self._cache.move_to_end(key)
+        return self._cache[key]
+
+
+def _parse(data: bytes, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
+    except ValueError as error:
+        raise ManifestError(f"{where}: not JSON ({error}); build the pool again") from error
+    needed = {"format", "config", "seed", "documents", "tokens", "arms", "skills", "holdout"}
+    if not isinstance(value, dict) or value.get("format") != FORMAT or not needed <= set(value):
+        raise ManifestError(f"{where}: is not a {FORMAT} manifest with the keys {sorted(needed)}; build the pool again")
+    return value
+
+
+def _layout(arm: dict[str, Any]) -> ArmLayout:
+    groups = tuple((part["path"], int(g)) for part in arm["parts"] for g in part["row_groups"])
+    return ArmLayout(arm["id"], int(arm["rows"]), int(arm["tokens"]), groups)
+
+
+def read_holdout(pool: Folder, split: str | None = None) -> pa.Table:
+    """The holdout of a pool, checked against the manifest's digest.
+
+    Args:
+        pool: The pool's folder.
+        split: "control" (steers the mixer) or "report" (only judges); None for both.
+
+    Returns:
+        Table `id, text, skills, split` in stored order.
+
+    Raises:
+        ManifestError: The split is unknown, or the files are not those that the manifest was written for.
+    """
+    if split is not None and split not in SPLITS:
+        raise ManifestError(f"holdout split {split!r} is not one of {', '.join(SPLITS)}")
+    manifest = _parse(pool.read("manifest.json"), pool.path("manifest.json"))
+    names = [name for name in pool.names("holdout") if name.startswith("part-")]
+    files = [pool.read(f"holdout/{name}") for name in names]
+    found = sha256_hex(b"".join(files))
+    if found != manifest["holdout"]:
+        raise ManifestError(
+            f"{pool.path('holdout')}: sha256 of its parts is {found}, the manifest says {manifest['holdout']}; "
+            "a holdout file was changed: build the pool again in a fresh pool_dir"
+        )
+    tables = [pq.read_table(pa.BufferReader(data)) for data in files]
+    if not tables:
+        schema = [
+            ("id", pa.string()),
+            ("text", pa.large_string()),
+            ("skills", pa.list_(pa.string())),
+            ("split", pa.string()),
+        ]
+        return pa.schema(schema).empty_table()
+    table = pa.concat_tables(tables)
+    if split is None:
+        return table
+    return table.filter(pa.compute.equal(table["split"], split))
