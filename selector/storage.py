@@ -8,6 +8,7 @@ cannot hold a run and is refused when it is opened for writing.
 import os
 import re
 import secrets
+import time
 from pathlib import Path
 from typing import Any
 
@@ -111,14 +112,24 @@ class Folder:
         self._need_local("delete")
         os.unlink(self.path(name))
 
-    def sweep(self, sub: str = "") -> list[str]:
-        """Remove the temporary files that killed writers left here or in `sub` (not below); return their names."""
+    def sweep(self, sub: str = "", *, older_than_s: float = 0.0) -> list[str]:
+        """Remove the temporary files that killed writers left here or in `sub` (not below); return their names.
+
+        Args:
+            sub: A folder below this one.
+            older_than_s: Age (seconds) below which a file may belong to a live writer and stays.
+        """
         self._need_local("sweep")
         base = Path(self.path(sub) if sub else self._root)
-        stale = sorted(p for p in base.glob(f"{_TEMPORARY}*") if p.is_file()) if base.is_dir() else []
-        for path in stale:
-            path.unlink(missing_ok=True)
-        return [path.name for path in stale]
+        swept = []
+        for path in sorted(base.glob(f"{_TEMPORARY}*")) if base.is_dir() else []:
+            try:
+                if path.is_file() and time.time() - path.stat().st_mtime >= older_than_s:
+                    path.unlink()
+                    swept.append(path.name)
+            except FileNotFoundError:  # its writer was alive and has just finished with it
+                continue
+        return swept
 
     def check_writable(self) -> None:
         """Create the folder if need be and prove that a file can be made in it.

@@ -126,7 +126,8 @@ def repair_shards(run: Folder, number: int, drawn: DrawnRound, config: SamplerCo
     for wanted, (found, data) in zip(shards, encode_shards(drawn, config), strict=True):
         if found != wanted:
             raise PrereqError(
-                f"round {number}: {wanted.path} drawn again has sha256 {found.sha256}, the manifest says {wanted.sha256}; "
+                f"round {number}: {wanted.path} drawn again has sha256 {found.sha256}, "
+                f"the manifest says {wanted.sha256}; "
                 "install the library versions named in run.json and repair again"
             )
         name = f"{round_folder(number)}/{wanted.path}"
