@@ -35,6 +35,7 @@ import numpy.typing as npt
 
 from prereq.graph.canonical import canonical_json
 from prereq.graph.errors import ConfigError, TableError
+from prereq.selector.corpus.words import split_words as split_words  # what both models' callers split lines with
 
 FloatArray = npt.NDArray[np.float32]
 
