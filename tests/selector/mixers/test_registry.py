@@ -1,0 +1,89 @@
+"""Mixers by name, and what a configuration file can get wrong."""
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from prereq.graph.errors import ConfigError
+from prereq.graph.influence import Influence
+from prereq.selector.mixers import MIXERS, Arms, Observation, make_mixer, mixer_config
+
+ARMS = Arms.of_skills(["a", "b"], [3, 1])
+INFLUENCE = Influence(train=("a", "b"), eval=("a", "b"), matrix=np.eye(2))
+PARAMETERS = {"static": {"arms": {"a": 1.0}}}
+
+
+@pytest.mark.parametrize("name", sorted(MIXERS))
+def test_every_mixer_starts_on_the_simplex_and_says_what_it_needs(name):
+    mixer = make_mixer(name, PARAMETERS.get(name, {}), ARMS, INFLUENCE)
+    state = mixer.init()
+    mixture = mixer.mixture(state)
+    assert mixer.name == name
+    assert mixture.shape == (2,)
+    assert mixture.sum() == pytest.approx(1.0, abs=1e-12)
+    assert mixer.required_signals == ()
+    assert mixer.diagnostics(state)["logit_range"] >= 0.0
+    moved = mixer.mixture(mixer.update(state, Observation(round=0, losses={"a": 3.0, "b": 0.5})))
+    assert (moved.tolist() != mixture.tolist()) == mixer.uses_feedback
+
+
+def test_a_mixture_that_a_caller_changes_does_not_change_the_mixer():
+    mixer = make_mixer("proportional", {}, ARMS, None)
+    mixer.mixture(mixer.init())[:] = 0.0
+    assert mixer.mixture(mixer.init()).tolist() == [0.75, 0.25]
+
+
+def test_a_misspelt_mixer_or_parameter_is_refused_with_the_nearest_name():
+    with pytest.raises(ConfigError, match=r"mixer\.name is 'skillit'.*did you mean 'skill_it'"):
+        mixer_config("skillit", {})
+    with pytest.raises(ConfigError, match=r"mixer\.parameters\.learning_rat: .*did you mean 'learning_rate'"):
+        mixer_config("skill_it", {"learning_rat": 1.0})
+    with pytest.raises(ConfigError, match=r"mixer\.parameters\.eta: .*proportional has no such parameter, it has none"):
+        mixer_config("proportional", {"eta": 1.0})
+
+
+def test_a_missing_influence_is_an_error_only_where_it_is_needed():
+    with pytest.raises(ConfigError, match="needs an influence matrix"):
+        make_mixer("skill_it", {}, ARMS, None)
+    assert make_mixer("uniform", {}, ARMS, None).mixture({}).tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("learning_rate", -0.1),
+        ("learning_rate", float("nan")),
+        ("learning_rate", "0.1"),
+        ("learning_rate", True),
+        ("window", 0),
+        ("window", 2.0),
+        ("reduction", "max"),
+        ("loss_timing", "code"),
+        ("mode", "offline"),
+        ("accumulate", 1),
+        ("floor", 1.0),
+        ("floor", -0.1),
+        ("negatives", "drop"),
+        ("base", "rows"),
+        ("targets", []),
+        ("targets", "a"),
+        ("targets", ["a", "a"]),
+        ("targets", [1]),
+        ("mask", "yes"),
+    ],
+)
+def test_a_bad_value_names_its_dotted_path_and_itself(key, value):
+    with pytest.raises(ConfigError, match=rf"mixer\.parameters\.{key} is .*; expected"):
+        mixer_config("skill_it", {key: value})
+
+
+def test_accumulating_a_mean_is_refused():
+    with pytest.raises(ConfigError, match="use reduction: sum"):
+        mixer_config("skill_it", {"accumulate": True, "reduction": "mean"})
+
+
+def test_parameters_of_every_mixer_have_defaults_where_the_user_need_not_choose():
+    for name, kind in MIXERS.items():
+        assert mixer_config(name, PARAMETERS.get(name, {})) == kind.config(**PARAMETERS.get(name, {}))
+        assert all(entry.kw_only for entry in fields(kind.config))

@@ -1,0 +1,75 @@
+"""The published dynamics, and what mixers make of them."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prereq.graph.influence import Influence
+from prereq.selector.mixers import Arms, make_mixer
+from prereq.selector.mixers.simulator import SimulatorConfig, learn, simulate
+
+IDS = ("a", "b", "c")
+CHAIN = Influence(IDS, IDS, 0.3 * (np.eye(3) + np.diag([0.5, 0.5], 1)))
+ARMS = Arms.of_skills(IDS)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    matrix=st.lists(st.lists(st.floats(0, 1), min_size=3, max_size=3), min_size=3, max_size=3),
+    losses=st.lists(st.floats(0, 9), min_size=3, max_size=3),
+    weights=st.lists(st.floats(0.01, 1), min_size=3, max_size=3),
+)
+def test_losses_never_rise_and_never_fall_below_zero(matrix, losses, weights):
+    shares = np.array(weights) / sum(weights)
+    before = np.array(losses)
+    after = learn(before, np.array(matrix), shares)
+    assert (after <= before).all()
+    assert (after >= 0).all()
+
+
+def test_no_influence_teaches_nothing_and_a_floor_holds():
+    losses = np.array([3.0, 2.0, 1.0])
+    assert learn(losses, np.zeros((3, 3)), np.full(3, 1 / 3)).tolist() == losses.tolist()
+    assert learn(losses, 9 * np.ones((3, 3)), np.full(3, 1 / 3), floor=0.5).tolist() == [0.5, 0.5, 0.5]
+
+
+def test_a_step_is_the_formula():
+    after = learn(np.array([2.0, 1.0]), np.array([[0.5, 0.2], [0.0, 0.4]]), np.array([0.25, 0.75]))
+    np.testing.assert_allclose(after, [2.0 * (1 - 0.125), 1.0 * (1 - 0.35)], rtol=1e-15)
+
+
+def test_uniform_follows_the_closed_form_over_rounds():
+    run = simulate(make_mixer("uniform", {}, ARMS, None), ARMS, CHAIN, 5, SimulatorConfig(initial_loss=2.0))
+    factor = 1.0 - CHAIN.matrix.sum(axis=0) / 3
+    np.testing.assert_allclose(run.losses, 2.0 * factor ** np.arange(6)[:, None], rtol=1e-13)
+    assert run.mixtures.shape == (5, 3)
+    assert run.final_loss == pytest.approx(float((2.0 * factor**5).mean()))
+
+
+def test_skill_it_learns_faster_than_uniform_when_its_graph_is_the_truth():
+    skewed = Influence(IDS, IDS, np.array([[0.3, 0.2, 0.2], [0.0, 0.1, 0.0], [0.0, 0.0, 0.1]]))
+    uniform = simulate(make_mixer("uniform", {}, ARMS, None), ARMS, skewed, 10)
+    tilted = simulate(make_mixer("skill_it", {"learning_rate": 1.0}, ARMS, skewed), ARMS, skewed, 10)
+    assert tilted.final_loss < 0.9 * uniform.final_loss
+
+
+def test_the_same_arguments_give_the_same_bits_and_another_seed_other_noise():
+    mixer = make_mixer("skill_it", {}, ARMS, CHAIN)
+    runs = [simulate(mixer, ARMS, CHAIN, 6, SimulatorConfig(noise=0.1, seed=seed)) for seed in (1, 1, 2)]
+    assert runs[0].mixtures.tolist() == runs[1].mixtures.tolist()
+    assert runs[0].mixtures.tolist() != runs[2].mixtures.tolist()
+
+
+def test_with_lookahead_the_first_rounds_use_no_round_feedback():
+    mixer = make_mixer("skill_it", {}, ARMS, CHAIN)
+    late = simulate(mixer, ARMS, CHAIN, 5, SimulatorConfig(lookahead=2, initial_evaluation=False)).mixtures
+    assert late[0].tolist() == late[1].tolist() == late[2].tolist() == mixer.mixture(mixer.init()).tolist()
+    assert late[3].tolist() != late[2].tolist()
+
+
+def test_a_pool_skill_that_the_truth_does_not_know_teaches_nothing():
+    arms = Arms.of_skills(["a", "b", "c", "idle"])
+    everything_idle = make_mixer("static", {"arms": {"idle": 1.0}}, arms, None)
+    run = simulate(everything_idle, arms, CHAIN, 3)
+    assert run.losses[-1].tolist() == run.losses[0].tolist()
