@@ -1,0 +1,120 @@
+"""`prereq sample`: draws rounds from a finished pool and serves them to a trainer that reports its losses."""
+
+import argparse
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+from prereq.graph.canonical import canonical_json, digest, sha256_hex
+from prereq.graph.influence import save_influence
+from prereq.graph.load import load_graph
+from prereq.jobs.config import RunConfig, read_influence
+from prereq.selector.mixers import LOGIT_RANGE_WARNING, Mixer, make_mixer
+from prereq.selector.mixers.registry import mixer_config
+from prereq.selector.rounds.pool import Pool
+from prereq.selector.rounds.run import Done, start_run
+from prereq.selector.rounds.sampler import Event, Sampler
+from prereq.selector.storage import Folder
+
+_VERSIONED = ("prereq", "numpy", "pyarrow")
+
+
+def open_sampler(config: RunConfig, on_event: Event = lambda kind, facts: None) -> Sampler:
+    """Start a run on its pool, or open the one that is there.
+
+    Args:
+        config: The run; `pool_dir` holds a finished pool.
+        on_event: As in `Sampler`.
+
+    Raises:
+        ManifestError: There is no finished pool.
+        ConfigError: The run's folder belongs to another configuration, or the mixer does not fit the pool.
+    """
+    pool = Pool(config.pool_dir)
+    graph = load_graph(pool.folder.path("graph.json"))
+    influence = read_influence(config.mixer.influence, graph)
+    parameters = config.mixer.parameters or {}
+    mixer = make_mixer(config.mixer.name, parameters, pool.arms(), influence)
+    drawing = {
+        **config.sampler().drawing_keys(),
+        "pool": pool.sha256,
+        "mixer": {"name": config.mixer.name, "parameters": asdict(mixer_config(config.mixer.name, parameters))},
+        "influence": digest(
+            [list(influence.train), list(influence.eval), sha256_hex(influence.matrix.astype("<f8").tobytes())]
+        ),
+    }
+    run = Folder(config.run_dir)
+    info = start_run(run, _run_facts(config, pool, mixer), drawing)
+    run.commit("graph.json", canonical_json(graph.to_dict()))
+    if not run.exists("influence.parquet"):
+        save_influence(influence, run.path("influence.parquet"))
+    return Sampler(run, info, pool, mixer, config.sampler(), on_event)
+
+
+def _run_facts(config: RunConfig, pool: Pool, mixer: Mixer) -> dict[str, Any]:
+    return {
+        "config": config.resolved(),
+        "seed": config.seed,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in _VERSIONED}},
+        "pool": config.pool_dir,
+        "pool_sha256": pool.sha256,
+        "global_batch": config.global_batch,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "skills": list(pool.skills),
+        "mixer": {
+            "name": mixer.name,
+            "uses_feedback": mixer.uses_feedback,
+            "signals": list(mixer.required_signals),
+        },
+    }
+
+
+def say(line: str) -> None:
+    """One line of progress on stderr."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def tell(kind: str, facts: dict[str, Any], out: Callable[[str], None] = say) -> None:
+    """Put a sampler's event into a line."""
+    if kind == "round":
+        manifest, diagnostics = facts["manifest"], facts["diagnostics"]
+        applied = ", ".join(str(entry["round"]) for entry in manifest.feedback) or "none"
+        spread = diagnostics.get("logit_range", 0.0)
+        out(
+            f"round {manifest.round}: {manifest.documents:,} documents, {manifest.tokens:,} tokens, "
+            f"feedback applied: {applied}, logit range {spread:.2f}"
+            + (" (near one-hot: lower learning_rate)" if spread > LOGIT_RANGE_WARNING else "")
+        )
+    elif kind == "waiting":
+        missing = ", ".join(map(str, facts["reports"]))
+        out(
+            f"round {facts['round']}: waiting for "
+            + (f"the report of {missing}" if missing else "readers: they are `ahead` rounds behind")
+        )
+
+
+def ended(done: Done | None) -> str:
+    """How a run ended, in words."""
+    if done is None:
+        return "stopped; run the same command again to go on"
+    return f"done: {done.rounds} rounds ({done.reason})"
+
+
+def main_sample(config: RunConfig, args: argparse.Namespace) -> int:
+    """The verb: draw rounds until the run ends, or repair one round with `--repair N`."""
+    sampler = open_sampler(config, tell)
+    if args.repair is not None:
+        mended = sampler.repair(args.repair)
+        print(
+            f"round {args.repair}: {mended} shards written again"
+            if mended
+            else f"round {args.repair}: all shards are whole"
+        )
+        return 0
+    done = sampler.run()
+    print(ended(done))
+    return 0
