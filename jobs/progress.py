@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress as RichProgress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as RichProgress
 
 
 class Bar:
@@ -38,6 +39,11 @@ class Progress:
         self._stream = stream or sys.stderr
         self._quiet = quiet
 
+    def line(self, text: str) -> None:
+        """Say one line, unless quiet."""
+        if not self._quiet:
+            print(text, file=self._stream, flush=True)
+
     @contextmanager
     def stage(self, name: str, total: int, done: int = 0) -> Iterator[Bar]:
         """Show one stage while the block runs, then leave one line with its counts and seconds."""
@@ -50,5 +56,4 @@ class Progress:
             with RichProgress(*columns, console=Console(file=self._stream), transient=True) as rich:
                 bar = Bar(rich, int(rich.add_task(name, total=total, completed=done)))
                 yield bar
-        if not self._quiet:
-            print(f"{name:>12}  {time.monotonic() - start:6.1f} s  {bar.text}", file=self._stream, flush=True)
+        self.line(f"{name:>12}  {time.monotonic() - start:6.1f} s  {bar.text}")
