@@ -1,0 +1,211 @@
+"""Turns the bytes of an input file into rows, one at a time, and says what of it is lost.
+
+A reader never raises for bad input: it yields `Lost` in the place of what cannot be read, and goes on where it can. It
+holds one line, one text file or one batch of Parquet rows in memory.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, BinaryIO, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from prereq.selector.corpus.stdlib_source import definitions, module_name
+from prereq.selector.corpus.streams import Damaged, blocks, lines
+
+_BOM = b"\xef\xbb\xbf"
+_BATCH_BYTES = 16 * 2**20  # of a Parquet batch
+_BATCH_ROWS = 1024
+
+
+class Row(NamedTuple):
+    """One row: its 1-based line or row number (0 where the file is the row) and its fields."""
+
+    line: int
+    fields: Mapping[str, Any]
+
+
+class Lost(NamedTuple):
+    """Something that cannot be read: where, why, how many rows (1 where that cannot be known)."""
+
+    line: int
+    reason: str
+    detail: str
+    documents: int = 1
+    bytes: int = 0  # of the file, that were not read because of damage
+
+
+Rows = Iterator[Row | Lost]
+
+
+def read_rows(
+    stream: BinaryIO,
+    name: str,
+    form: str,
+    compression: str,
+    *,
+    fields: Sequence[str],
+    required: Sequence[str],
+    max_bytes: int,
+) -> Rows:
+    """Yield the rows of one file.
+
+    Args:
+        stream: Seekable, at its start.
+        name: The file's name, the id of a text file's only document.
+        form: parquet, jsonl, text or stdlib.
+        compression: gzip, zstd, bz2 or empty.
+        fields: All fields that will be looked up, dotted; Parquet reads no other columns.
+        required: Fields without which no row can be a document.
+        max_bytes: A longer line, text file or module is lost.
+    """
+    if form == "parquet":
+        yield from read_parquet(stream, compression, fields, required)
+        return
+    source = blocks(stream, compression)
+    if form == "jsonl":
+        rows = read_jsonl(source, max_bytes)
+    elif form == "text":
+        rows = read_text(source, name, max_bytes)
+    else:
+        rows = read_stdlib(source, name, max_bytes)
+    for row in rows:
+        if isinstance(row, Lost) and row.reason == "damaged_stream":
+            row = row._replace(bytes=_size(stream) - stream.tell())
+        yield row
+
+
+def read_jsonl(source: Iterator[bytes], max_bytes: int) -> Rows:
+    """One JSON object a line; blank lines are no rows."""
+    number = 0
+    try:
+        for number, line in enumerate(lines(source, max_bytes), start=1):
+            if isinstance(line, int):
+                yield Lost(number, "too_long", f"{line} bytes in one line; at most {max_bytes} (ingest.max_record_mib)")
+            elif line.strip():
+                yield _json_row(number, line.removeprefix(_BOM) if number == 1 else line)
+    except Damaged as error:
+        yield Lost(number + 1, "damaged_stream", f"nothing behind line {number} can be read: {error}")
+
+
+def _json_row(number: int, line: bytes) -> Row | Lost:
+    try:
+        value = json.loads(line.decode())
+    except UnicodeDecodeError as error:
+        return Lost(number, "invalid_utf8", str(error))
+    except (ValueError, RecursionError) as error:  # not JSON, a number of over 4300 digits, or nested too deep
+        return Lost(number, "invalid_json", str(error))
+    if isinstance(value, dict):
+        return Row(number, value)
+    return Lost(number, "not_an_object", f"a line must hold a JSON object, this one holds {type(value).__name__}")
+
+
+def read_text(source: Iterator[bytes], name: str, max_bytes: int) -> Rows:
+    """The file as one row with the fields id (its name) and text."""
+    data = _whole(source, max_bytes)
+    if isinstance(data, Lost):
+        yield data
+        return
+    try:
+        yield Row(0, {"id": name, "text": data.removeprefix(_BOM).decode()})
+    except UnicodeDecodeError as error:
+        yield Lost(0, "invalid_utf8", str(error))
+
+
+def read_stdlib(source: Iterator[bytes], name: str, max_bytes: int) -> Rows:
+    """The functions and classes of a Python module, with the fields id, text and module."""
+    data = _whole(source, max_bytes)
+    if isinstance(data, Lost):
+        yield data
+        return
+    module = module_name(name)
+    try:
+        for line, qualname, text in definitions(data):
+            yield Row(line, {"id": f"{module}:{qualname}", "text": text, "module": module})
+    except (SyntaxError, ValueError, RecursionError) as error:
+        yield Lost(0, "invalid_python", str(error))
+
+
+def _whole(source: Iterator[bytes], max_bytes: int) -> bytes | Lost:
+    parts: list[bytes] = []
+    size = 0
+    try:
+        for block in source:
+            size += len(block)
+            if size > max_bytes:
+                return Lost(0, "too_long", f"a file of over {max_bytes} bytes (ingest.max_record_mib); split it")
+            parts.append(block)
+    except Damaged as error:
+        return Lost(0, "damaged_stream", str(error))
+    return b"".join(parts)
+
+
+def read_parquet(stream: BinaryIO, compression: str, fields: Sequence[str], required: Sequence[str]) -> Rows:
+    """The rows of a Parquet file, row group by row group: damage costs what is left of the group that it lies in."""
+    if compression:
+        yield Lost(0, "unreadable_file", f"Parquet inside {compression} cannot be read; unpack it", 1, _size(stream))
+        return
+    try:
+        file = pq.ParquetFile(stream, page_checksum_verification=True)
+        names = file.schema_arrow.names
+        rows = [max(0, file.metadata.row_group(index).num_rows) for index in range(file.metadata.num_row_groups)]
+    except (pa.ArrowException, OSError, ValueError) as error:
+        yield Lost(0, "unreadable_file", str(error), 1, _size(stream))
+        return
+    for field in required:
+        if field not in names and field.partition(".")[0] not in names:
+            detail = f"no column {field!r}; the columns are {', '.join(names)}"
+            yield Lost(0, "missing_column", detail, max(1, sum(rows)), _size(stream))
+            return
+    columns = sorted({field if field in names else field.partition(".")[0] for field in fields} & set(names))
+    start = 1
+    for index, count in enumerate(rows):
+        yield from _row_group(file, index, columns, start)
+        start += count
+
+
+def _row_group(file: pq.ParquetFile, index: int, columns: Sequence[str], start: int) -> Rows:
+    group = file.metadata.row_group(index)
+    rows, size = max(0, group.num_rows), max(1, group.total_byte_size)
+    batch_rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES * rows // size))
+    seen, problem = 0, "fewer rows than the file says"
+    try:
+        for batch in file.iter_batches(batch_size=batch_rows, row_groups=[index], columns=columns):
+            names = batch.schema.names
+            for values in zip(*(_values(column) for column in batch.columns), strict=True):
+                seen += 1
+                wrong = next((value for value in values if isinstance(value, UnicodeDecodeError)), None)
+                if wrong is None:
+                    yield Row(start + seen - 1, dict(zip(names, values, strict=True)))
+                else:
+                    yield Lost(start + seen - 1, "invalid_utf8", str(wrong))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        problem = str(error)
+    if seen < rows:
+        detail = f"row group {index}, rows {start + seen} to {start + rows - 1}: {problem}"
+        size = sum(max(0, group.column(column).total_compressed_size) for column in range(group.num_columns))
+        yield Lost(start + seen, "damaged_rows", detail, rows - seen, size * (rows - seen) // rows)
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """Python values of a column; the error in the place of what is not UTF-8 (Arrow does not check Parquet's text)."""
+    try:
+        return list(column.to_pylist())
+    except UnicodeDecodeError:
+        return [_value(scalar) for scalar in column]
+
+
+def _value(scalar: pa.Scalar) -> Any:
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError as error:
+        return error
+
+
+def _size(stream: BinaryIO) -> int:
+    here = stream.tell()
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(here)
+    return int(size)

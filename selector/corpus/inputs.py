@@ -1,0 +1,223 @@
+"""Finds a source's input files and says what identifies each; a local path and a URL take the same road.
+
+A file's name is its path as the configuration gives it, so that no output depends on where a checkout lies. A file that
+cannot be read is still listed: reading it later is what rejects it.
+"""
+
+import glob
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, BinaryIO, cast
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from prereq.graph.canonical import digest
+from prereq.graph.errors import ConfigError
+from prereq.selector.corpus.documents import SourceConfig
+from prereq.selector.corpus.stdlib_source import stdlib_files
+
+_FORMATS = {
+    ".parquet": "parquet",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".txt": "text",
+    ".text": "text",
+    ".md": "text",
+    ".rst": "text",
+}
+_COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
+_WHOLE_BYTES = 64 * 2**20  # a file below this is digested whole
+_END_BYTES = 2**20  # of a larger one, this much at each end
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """One input file of a source."""
+
+    name: str  # as the configuration gives it; what places and rejects say
+    path: str  # absolute path or URL; how it is opened
+    format: str  # parquet, jsonl, text or stdlib
+    compression: str  # gzip, zstd, bz2 or empty
+    bytes: int  # size; 0 where it cannot be found out
+    fingerprint: str = ""  # sha256 that changes when the name or the content does
+
+
+def find_inputs(source: SourceConfig) -> list[InputFile]:
+    """All input files of a source, each once, sorted by name.
+
+    Raises:
+        ConfigError: A path matches nothing, or a file's format cannot be told from its name.
+    """
+    if source.format == "stdlib":
+        listed = [InputFile(name, path, "stdlib", "", 0) for name, path in stdlib_files()]
+    else:
+        listed = [file for path in source.paths for file in _expand(path, source)]
+    once = {file.path: file for file in listed}
+    files = sorted(once.values(), key=lambda file: file.name)
+    with ThreadPoolExecutor(min(8, max(1, len(files)))) as threads:
+        return list(threads.map(_fingerprinted, files))
+
+
+def open_input(file: InputFile) -> BinaryIO:
+    """Open for reading and seeking; OSError where that fails, also for what is not a regular file."""
+    if "://" in file.path:
+        filesystem, path = _filesystem(file.path)
+        return cast(BinaryIO, filesystem.open_input_file(path))
+    if not stat.S_ISREG(os.stat(file.path).st_mode):  # a named pipe would wait for ever
+        raise OSError(f"{file.name} is not a regular file")
+    return open(file.path, "rb")
+
+
+def group_by_bytes(files: Sequence[InputFile], limit: int) -> list[tuple[InputFile, ...]]:
+    """Consecutive files in groups of at most `limit` bytes; a larger file is a group of its own."""
+    groups: list[list[InputFile]] = []
+    filled = 0
+    for file in files:
+        if not groups or filled + file.bytes > limit:
+            groups.append([])
+            filled = 0
+        groups[-1].append(file)
+        filled += file.bytes
+    return [tuple(group) for group in groups]
+
+
+def _fingerprinted(file: InputFile) -> InputFile:
+    """Size and fingerprint: the sha256 of name, size and content.
+
+    From 64 MiB on, the digest of the content is that of its first and last MiB with the time of its last change:
+    reading a large corpus only to find that nothing changed would cost as much as ingesting it.
+    """
+    try:
+        with open_input(file) as stream:
+            size = stream.seek(0, os.SEEK_END)
+            if size < _WHOLE_BYTES:
+                stream.seek(0)
+                return _with(file, size, [_sha256(stream, size)])
+            stream.seek(0)
+            head = _sha256(stream, _END_BYTES)
+            stream.seek(size - _END_BYTES)
+            return _with(file, size, [head, _sha256(stream, _END_BYTES), _changed(file)])
+    except (OSError, pa.ArrowException) as error:
+        return _with(file, 0, ["unreadable", type(error).__name__])
+
+
+def _with(file: InputFile, size: int, content: list[str]) -> InputFile:
+    fingerprint = digest([file.name, file.format, file.compression, size, *content])
+    return InputFile(file.name, file.path, file.format, file.compression, size, fingerprint)
+
+
+def _sha256(stream: BinaryIO, size: int) -> str:
+    sha = hashlib.sha256()
+    while size > 0 and (block := stream.read(min(size, _END_BYTES))):
+        sha.update(block)
+        size -= len(block)
+    return sha.hexdigest()
+
+
+def _changed(file: InputFile) -> str:
+    if "://" not in file.path:
+        return str(os.stat(file.path).st_mtime_ns)
+    filesystem, path = _filesystem(file.path)
+    return str(filesystem.get_file_info(path).mtime_ns)
+
+
+def _expand(pattern: str, source: SourceConfig) -> Iterator[InputFile]:
+    found = _list_url(pattern) if "://" in pattern else _list_local(pattern)
+    matched = 0
+    for path, explicit in found:
+        form, compression = _kind(path)
+        if source.format == "auto" and not form and explicit:
+            raise ConfigError(
+                f"source {source.name!r}: the format of {path} cannot be told from its name; set `format` to parquet, "
+                "jsonl or text"
+            )
+        if not explicit and (not form or source.format not in ("auto", form)):
+            continue  # in a folder, what has another suffix is not meant
+        matched += 1
+        absolute = path if "://" in path else os.path.abspath(path)
+        name = os.fsencode(path).decode("utf-8", "backslashreplace")  # a file name need not be UTF-8
+        yield InputFile(name, absolute, form if source.format == "auto" else source.format, compression, 0)
+    if not matched:
+        raise ConfigError(
+            f"source {source.name!r}: no input file matches {pattern!r} (from {os.getcwd()}); known suffixes are "
+            f"{' '.join(_FORMATS)} with or without {' '.join(_COMPRESSIONS)}"
+        )
+
+
+def _kind(path: str) -> tuple[str, str]:
+    """(format, compression) by suffix; empty where unknown or absent."""
+    stem, suffix = os.path.splitext(path.lower())
+    compression = _COMPRESSIONS.get(suffix, "")
+    if compression:
+        suffix = os.path.splitext(stem)[1]
+    return _FORMATS.get(suffix, ""), compression
+
+
+def _list_local(pattern: str) -> Iterator[tuple[str, bool]]:
+    """(path, whether it was named or matched rather than met in a folder); hidden files in folders are left out."""
+    pattern = os.path.expanduser(pattern)
+    matches = [pattern] if os.path.lexists(pattern) else sorted(glob.glob(pattern, recursive=True))
+    named = os.path.isdir(pattern)
+    for match in matches:
+        if not os.path.isdir(match):
+            yield match, True
+        elif named:
+            for folder, folders, names in os.walk(match):
+                folders[:] = sorted(name for name in folders if not name.startswith("."))
+                for name in sorted(names):
+                    if not name.startswith("."):
+                        yield os.path.join(folder, name), False
+
+
+def _list_url(pattern: str) -> Iterator[tuple[str, bool]]:
+    """The same for a URL: a file, a folder, or a glob in its path (`*`, `**`; a `?` starts the URL's options)."""
+    address, _, options = pattern.partition("?")
+    prefix = re.match(r"[^*\[]*", address)
+    fixed = address if prefix is None or prefix.end() == len(address) else prefix.group().rsplit("/", 1)[0]
+    tail = f"?{options}" if options else ""
+    filesystem, root = _filesystem(fixed + tail)
+    info = filesystem.get_file_info(root)
+    if info.type == pafs.FileType.File:
+        yield pattern, True
+        return
+    wanted = re.compile(_glob_regex(address)) if fixed != address else None
+    selector = pafs.FileSelector(root, recursive=True, allow_not_found=True)
+    for entry in sorted(filesystem.get_file_info(selector), key=lambda entry: str(entry.path)):
+        below = entry.path[len(root) :].lstrip("/")
+        path = f"{fixed.rstrip('/')}/{below}"
+        if entry.type == pafs.FileType.File and (wanted.fullmatch(path) if wanted else not _is_hidden(below)):
+            yield path + tail, wanted is not None
+
+
+def _is_hidden(path: str) -> bool:
+    return any(part.startswith(".") for part in path.split("/"))
+
+
+def _glob_regex(pattern: str) -> str:
+    parts = re.split(r"(\*\*/|\*\*|\*)", pattern)
+    known = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*"}
+    return "".join(known.get(part, re.escape(part)) for part in parts)
+
+
+def _filesystem(url: str) -> tuple[Any, str]:
+    """The file system of a URL and the path in it: pyarrow's own where it has one, else fsspec's."""
+    try:
+        return cast(tuple[Any, str], pafs.FileSystem.from_uri(url))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        reason = error
+    try:
+        import fsspec  # type: ignore[import-untyped]
+    except ImportError:
+        raise ConfigError(f"{url}: {reason}; install fsspec (and its driver for this kind of URL)") from None
+    try:
+        filesystem, path = fsspec.core.url_to_fs(url)
+    except (ValueError, ImportError) as error:
+        raise ConfigError(f"{url}: cannot be opened: {error}") from error
+    return pafs.PyFileSystem(pafs.FSSpecHandler(filesystem)), path
