@@ -1,7 +1,7 @@
 """A second reading of the formats: pyarrow, numpy and json only, nothing of the project.
 
-`check_pool` and `check_run` go through every rule of the file formats and raise AssertionError with a sentence. They share
-no code with the program, so that a mistake would have to be made twice.
+`check_pool` and `check_run` go through every rule of the file formats and raise AssertionError with a sentence. They
+share no code with the program, so that a mistake would have to be made twice.
 """
 
 import hashlib
@@ -215,7 +215,8 @@ class RunView:
             assert shard["path"] == f"shard-{n:05d}-{shard['sha256'][:12]}.parquet"
             file = pq.ParquetFile(pa.BufferReader(data))
             rows = {file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)}
-            assert len(rows) == 1 and m["global_batch"] % rows.pop() == 0, f"{shard['path']}: row groups"
+            assert len(rows) == 1, f"{shard['path']}: row groups differ in size: {rows}"
+            assert m["global_batch"] % rows.pop() == 0, f"{shard['path']}: row groups straddle batches"
             table = file.read()
             assert table.column_names[:6] == SHARD_COLUMNS
             assert table.schema.field("text").type == pa.large_string()
@@ -261,7 +262,8 @@ class RunView:
         requested, arms, skills = (m["mixture"][k] for k in ("requested", "arms", "skills"))
         assert set(requested) == set(arms) == set(self.pool.arms), f"{where}: arms of the mixture"
         for weights in (requested, arms, skills):
-            assert abs(sum(weights.values()) - 1) < 1e-9 and min(weights.values()) >= 0, f"{where}: not on the simplex"
+            assert abs(sum(weights.values()) - 1) < 1e-9, f"{where}: weights do not sum to 1"
+            assert min(weights.values()) >= 0, f"{where}: a weight is negative"
         for skill in {*skills, *self.pool.manifest["skills"]}:
             expected = sum(w * self.pool.shares[a].get(skill, 0.0) for a, w in arms.items())
             assert abs(skills.get(skill, 0.0) - expected) < 1e-9, f"{where}: mixture of {skill}"
