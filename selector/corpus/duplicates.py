@@ -1,0 +1,267 @@
+"""Exact and near duplicates of a corpus: who is dropped, for whom, and which documents belong together.
+
+The rules, for documents in survivor order (`DuplicatesConfig.keep`):
+
+- Exact: texts of equal normal form (`normalise`). The first one stays.
+- Near: a document is kept unless a kept one before it has a Jaccard similarity (of shingle sets) at or above the
+  threshold. The most similar kept one, the first of equals, is named as its survivor; so no chain drops a document that
+  no kept one resembles. Similarities are measured on the shingle sets; MinHash bands only choose what is compared.
+- Component: documents connected by exact equality or by compared pairs at or above the threshold, kept or dropped.
+  It is named by its smallest row. With `near` off only exact duplicates belong together.
+
+Documents are rows here, numbered through the whole corpus, so that part borders change nothing.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from prereq.graph.errors import ConfigError
+from prereq.selector.corpus.candidates import PairFinder, shared
+from prereq.selector.corpus.minhash import SketchArray, choose_bands
+from prereq.selector.corpus.shingles import HashArray, IntArray, Unit
+from prereq.selector.corpus.verdict import FloatArray, Verdict
+
+BoolArray = npt.NDArray[np.bool_]
+
+BANDS_AT_ONCE = 6  # bands read together: 8 bytes per document each
+BATCH_CHARACTERS = 1 << 25  # text whose shingle sets are in memory together, unless one group of candidates is larger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DuplicatesConfig:
+    """Which documents count as duplicates, and which of them stays."""
+
+    enabled: bool = True  # False keeps every document; components are found all the same, for the holdout
+    exact: bool = True  # drop texts of equal normal form
+    near: bool = True  # drop texts whose shingle sets are similar; needs `exact`
+    threshold: float = 0.8  # Jaccard similarity in (0, 1] from which on two texts are near duplicates
+    num_perm: int = 128  # MinHash permutations
+    bands: int | None = None  # LSH bands; default: with `rows`, what minimises the error weighed by `weights`
+    rows: int | None = None  # signature values per band; set both or none
+    # weight of false positives, of false negatives; candidates are verified, so a false positive only costs time:
+    # at the defaults 18 bands of 7 rows, which finds 98.6 % of the pairs at .8 and 99.9 % of those at .85
+    weights: tuple[float, float] = (0.01, 0.99)
+    ngram: int = 5  # units per shingle
+    unit: Unit = "word"  # word (between white space) or character
+    seed: int = 1  # of the permutations; datasketch's default, not pool.seed, so that pools can share signatures
+    keep: Literal["longest", "first"] = "longest"  # longest normal form, then smallest id; or first in the corpus
+
+    def __post_init__(self) -> None:
+        if self.near and not self.exact:
+            raise ConfigError("dedup.near needs dedup.exact: texts of equal normal form are near duplicates; set both")
+        if not 0 < self.threshold <= 1:
+            raise ConfigError(f"dedup.threshold must be above 0 and at most 1, got {self.threshold}")
+        if self.num_perm < 1 or self.ngram < 1:
+            raise ConfigError(f"dedup.num_perm and dedup.ngram must be at least 1, got {self.num_perm}, {self.ngram}")
+        if self.unit not in ("word", "character"):
+            raise ConfigError(f"dedup.unit must be word or character, got {self.unit!r}")
+        if self.keep not in ("longest", "first"):
+            raise ConfigError(f"dedup.keep must be longest or first, got {self.keep!r}")
+        if not 0 <= self.seed < 2**32:
+            raise ConfigError(f"dedup.seed must be 0 to 2**32 - 1, got {self.seed}")
+        if min(self.weights) < 0 or abs(sum(self.weights) - 1) > 1e-9:
+            raise ConfigError(f"dedup.weights must be two shares that sum to 1, got {self.weights}")
+        self._check_bands()
+
+    def _check_bands(self) -> None:
+        if (self.bands is None) != (self.rows is None):
+            raise ConfigError(
+                f"dedup.bands and dedup.rows go together, got {self.bands} and {self.rows}; set both or none"
+            )
+        bands, rows = self.bands or 0, self.rows or 0
+        if self.bands is not None and not (bands > 0 and rows > 0 and bands * rows <= self.num_perm):
+            raise ConfigError(
+                f"dedup.bands x dedup.rows must fit in dedup.num_perm {self.num_perm}, got {bands} x {rows}"
+            )
+
+    def banding(self) -> tuple[int, int]:
+        """(bands, rows): as set, or chosen by datasketch's rule."""
+        if self.bands is not None and self.rows is not None:
+            return self.bands, self.rows
+        return choose_bands(self.threshold, self.num_perm, self.weights)
+
+
+class Corpus(Protocol):
+    """What the search reads of a corpus of `documents` rows; `rows` arguments ascend."""
+
+    documents: int
+
+    def content(self) -> HashArray:
+        """`(2, n)`: the content digests as two integers each."""
+        ...
+
+    def lengths(self) -> IntArray:
+        """`(n,)` characters of the normal forms."""
+        ...
+
+    def bands(self, first: int, stop: int) -> HashArray:
+        """`(stop - first, n)` band keys."""
+        ...
+
+    def sketches(self, rows: IntArray) -> SketchArray:
+        """`(len(rows), num_perm)`."""
+        ...
+
+    def ids(self, rows: IntArray) -> pa.Array:
+        """The ids of rows, strings."""
+        ...
+
+    def shingle_sets(self, rows: IntArray) -> Iterator[HashArray]:
+        """The shingle set of each row, in order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicates:
+    """What happens to each of `n` documents.
+
+    Args:
+        survivor: `(n,)` row of the kept document that stands for it; its own row where it is kept.
+        component: `(n,)` smallest row of its component.
+        similarity: `(n,)` exact Jaccard similarity to the survivor; 1 where it is kept or an exact duplicate.
+        exact: `(n,)` whether it is dropped because its normal form equals its survivor's.
+    """
+
+    survivor: IntArray
+    component: IntArray
+    similarity: FloatArray
+    exact: BoolArray
+
+    @property
+    def dropped(self) -> IntArray:
+        """Rows that are dropped, ascending."""
+        return np.flatnonzero(self.survivor != np.arange(len(self.survivor)))
+
+
+def find_duplicates(corpus: Corpus, config: DuplicatesConfig) -> Duplicates:
+    """Apply the rules of this module to a corpus.
+
+    Memory: about 100 bytes per document (digests and their order, keys of `BANDS_AT_ONCE` bands, fates), `num_perm`
+    bytes and the id per document that shares a band, 24 bytes per pair, the shingle sets of one batch of candidates.
+    """
+    lengths = corpus.lengths()
+    leader = _exact_leaders(corpus, lengths, config)
+    survivor, component = leader.copy(), leader.copy()
+    similarity = np.ones(corpus.documents)
+    if config.near:
+        near = _near_duplicates(corpus, lengths, leader, config)
+        survivor[near.rows] = near.rows[near.survivor]
+        similarity[near.rows] = near.similarity
+        component[near.rows] = near.rows[near.component]
+        # an exact duplicate shares the fate of its leader: same shingles, same similarities
+        survivor, component, similarity = survivor[leader], component[leader], similarity[leader]
+    exact = (survivor == leader) & (leader != np.arange(corpus.documents))
+    # the component's name: its smallest row, which need not be a leader
+    smallest = np.arange(corpus.documents)
+    np.minimum.at(smallest, component, np.arange(corpus.documents))
+    component = smallest[component]
+    if not (config.enabled and config.exact):
+        survivor, similarity = np.arange(corpus.documents), np.ones(corpus.documents)
+        exact = np.zeros(corpus.documents, dtype=np.bool_)
+    return Duplicates(survivor, component, similarity, exact)
+
+
+def survivor_order(lengths: IntArray, ids: pa.Array, keep: str) -> IntArray:
+    """The order in which documents are considered: positions `(n,)`, the first to be kept first."""
+    if keep == "first":
+        return np.arange(len(lengths))
+    table = pa.table({"length": lengths, "id": ids})
+    order = pc.sort_indices(table, sort_keys=[("length", "descending"), ("id", "ascending")])
+    return order.to_numpy().astype(np.int64)
+
+
+def _exact_leaders(corpus: Corpus, lengths: IntArray, config: DuplicatesConfig) -> IntArray:
+    """`(n,)` the row that stays of each document's exact duplicates; its own row where it has none."""
+    high, low = corpus.content()
+    order = np.lexsort((low, high))
+    same = (high[order][1:] == high[order][:-1]) & (low[order][1:] == low[order][:-1])
+    group = np.empty(corpus.documents, dtype=np.int64)
+    group[order] = np.concatenate([[0], np.cumsum(~same)]) if len(order) else 0
+    several = np.zeros(corpus.documents, dtype=np.bool_)
+    several[order[1:][same]] = True
+    several[order[:-1][same]] = True
+    rows = np.flatnonzero(several)
+    leader = np.arange(corpus.documents)
+    if len(rows):
+        ranked = rows[survivor_order(lengths[rows], corpus.ids(rows), config.keep)]
+        groups, places = np.unique(group[ranked], return_index=True)
+        leader[rows] = ranked[places[np.searchsorted(groups, group[rows])]]
+    return leader
+
+
+@dataclass(frozen=True, slots=True)
+class _Near:
+    rows: IntArray  # (c,) candidates in survivor order; the other fields are positions in it
+    survivor: IntArray
+    component: IntArray
+    similarity: FloatArray
+
+
+def _near_duplicates(corpus: Corpus, lengths: IntArray, leader: IntArray, config: DuplicatesConfig) -> _Near:
+    bands, _ = config.banding()
+    unique = leader == np.arange(corpus.documents)
+    meets = np.zeros(corpus.documents, dtype=np.bool_)
+    for first in range(0, bands, BANDS_AT_ONCE):
+        for keys in corpus.bands(first, min(bands, first + BANDS_AT_ONCE)):
+            rows = np.flatnonzero(unique)
+            meets[rows[shared(keys[rows])]] = True
+    rows = np.flatnonzero(meets)
+    order = survivor_order(lengths[rows], corpus.ids(rows), config.keep)
+    finder = PairFinder(corpus.sketches(rows)[order], config.threshold)
+    rows = rows[order]
+    for first in range(0, bands, BANDS_AT_ONCE):
+        block = corpus.bands(first, min(bands, first + BANDS_AT_ONCE))[:, rows]
+        for index, keys in enumerate(block):
+            finder.add(keys, block[(index + 1) % len(block)])
+    return _decide(corpus, lengths, rows, finder.pairs(), config.threshold)
+
+
+def _decide(corpus: Corpus, lengths: IntArray, rows: IntArray, pairs: IntArray, threshold: float) -> _Near:
+    """Measure pairs and go through the candidates in survivor order, batch by batch of connected candidates."""
+    verdict = Verdict(len(rows), threshold)
+    for members, batch in _batches(pairs, lengths[rows]):
+        ascending = np.sort(rows[members])
+        sets = dict(zip(ascending.tolist(), corpus.shingle_sets(ascending), strict=True))
+        verdict.judge(batch, {int(member): sets[int(rows[member])] for member in members})
+    return _Near(rows, *verdict.arrays())
+
+
+def _batches(pairs: IntArray, sizes: IntArray) -> Iterator[tuple[IntArray, IntArray]]:
+    """Cut pairs so that connected candidates stay together and a batch holds about `BATCH_CHARACTERS`.
+
+    Yields:
+        The members of a batch, ascending, and its pairs in the order given.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    if not len(pairs):
+        return
+    links = coo_array((np.ones(len(pairs), dtype=np.bool_), (pairs[:, 0], pairs[:, 1])), shape=(len(sizes), len(sizes)))
+    _, group = connected_components(links, directed=False)
+    members = np.unique(pairs)
+    weight = np.bincount(group[members], weights=sizes[members])
+    # batch: (groups,) a group belongs to the batch in which its first character falls
+    batch = ((np.cumsum(weight) - weight) // BATCH_CHARACTERS).astype(np.int64)
+    for number in np.unique(batch[group[members]]).tolist():
+        yield members[batch[group[members]] == number], pairs[batch[group[pairs[:, 1]]] == number]
+
+
+def merged_labels(labels: Sequence[Sequence[str]], survivor: Sequence[int]) -> dict[int, list[str]]:
+    """The labels that each survivor gains: the sorted union over the documents dropped for it.
+
+    Args:
+        labels: Labels of each dropped document.
+        survivor: Its survivor's row.
+    """
+    gained: dict[int, set[str]] = {}
+    for own, row in zip(labels, survivor, strict=True):
+        if own:
+            gained.setdefault(int(row), set()).update(own)
+    return {row: sorted(gained[row]) for row in sorted(gained)}
