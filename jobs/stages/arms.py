@@ -1,0 +1,180 @@
+"""Deciding the pool's layout, as the stage "arms" (one task).
+
+arms/arms/part-NNNNN.parquet  split, arm and bucket of each document of part NNNNN
+arms/arms/arms.parquet        id, name, centroid, T: goes into the pool as it is
+
+The task sees the vectors of one part at a time; of the rest it holds about 80 bytes a document, and 45 for each skill
+of each.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from prereq.graph.errors import TableError
+from prereq.jobs.stages.holdout import Facts, read_facts
+from prereq.jobs.stages.runner import Bench, StageFile, StageResult, Task, run_stage
+from prereq.selector.corpus.holdout import POOL, IntArray
+from prereq.selector.corpus.keys import KeyArray, seeded_order
+from prereq.selector.corpus.layout import (
+    STORED_ORDER,
+    UNTAGGED,
+    Buckets,
+    FloatArray,
+    LayoutConfig,
+    arm_ids,
+    cosines,
+    plan_buckets,
+    rarest_skills,
+    skill_shares,
+    unit_rows,
+    vector_sums,
+)
+
+ARMS_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("name", pa.string()),
+        ("centroid", pa.list_(pa.float32())),
+        ("T", pa.map_(pa.string(), pa.float64())),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Labelling:
+    """What arms are made from, before they have ids: label number i is called names[i]."""
+
+    names: tuple[str, ...]  # of clusters, skills (untagged last) or sources
+    skills: tuple[str, ...]  # ids, graph order
+
+
+def choose_arms(
+    bench: Bench,
+    vectors: Sequence[StageFile],
+    facts: StageResult,
+    holdout: StageResult,
+    labelling: Labelling,
+    config: LayoutConfig,
+) -> StageResult:
+    """Decide arm and bucket of every pool document.
+
+    Args:
+        bench: Of this build.
+        vectors: The parts of the embedding.
+        facts: The stage "facts".
+        holdout: The stage "holdout".
+        labelling: Names of the arms to be, and the graph's skills.
+        config: Kind of arm, size of a part.
+
+    Raises:
+        TableError: No document is left for the pool.
+    """
+    splits = holdout.matching("part-")
+    inputs = tuple(file.sha256 for file in (*facts.files, *splits, *vectors))
+    paths = [(f.path, s.path, v.path) for f, s, v in zip(facts.files, splits, vectors, strict=True)]
+    settings = {"layout": asdict(config), "seed": bench.seed, **asdict(labelling)}
+    return run_stage(bench, "arms", plan_arms, [Task("arms", (paths, labelling, config, bench.seed), inputs)], settings)
+
+
+def plan_arms(
+    output: str, paths: list[tuple[str, str, str]], labelling: Labelling, config: LayoutConfig, seed: int
+) -> dict[str, int]:
+    """Give every pool document its arm and bucket, and write what is known of each arm."""
+    columns = ["key", "text", "n_tokens", "bytes", "label"]
+    facts = read_facts([path for path, _, _ in paths], columns, len(labelling.skills))
+    splits = np.concatenate([pq.read_table(path)["split"].to_numpy() for _, path, _ in paths])
+    inside = splits == POOL
+    if not inside.any():
+        raise TableError(
+            f"no document is left for the pool: {len(splits)} were kept and all are held out or read like the holdout; "
+            "give more input or a smaller holdout"
+        )
+    labels = facts.columns["label"].astype(np.int64)
+    if config.arms == "skill":
+        labels = rarest_skills(facts.tags, facts.tags.counts(inside))
+    present, raw = np.unique(labels[inside], return_inverse=True)
+    arms = np.full(len(splits), -1, dtype=np.int64)
+    arms[inside] = raw
+    centroids, central = _centres(arms, facts.columns["key"], facts.borders, [v for _, _, v in paths], len(present))
+    ids = arm_ids([_digest(facts.columns["text"][row]) for row in central], [str(label) for label in present])
+    order = np.array(sorted(range(len(ids)), key=ids.__getitem__))
+    position = np.empty(len(ids), dtype=np.int64)
+    position[order] = np.arange(len(ids))
+    arms[inside] = position[raw]
+    shares = skill_shares(arms, facts.columns["n_tokens"], facts.tags, len(ids))
+    names = [labelling.names[present[place]] for place in order]
+    _write_arms(output, [ids[place] for place in order], names, centroids[order], shares, labelling.skills)
+    sizes = np.bincount(arms[inside], weights=facts.columns["bytes"][inside], minlength=len(ids)).astype(np.int64)
+    buckets = plan_buckets(sizes, config.part_mib * 2**20)
+    _write_plan(output, facts, splits, arms, buckets, seed)
+    smallest = int(np.bincount(arms[inside]).min())
+    return {"arms": len(ids), "parts": buckets.count, "documents of the smallest arm": smallest}
+
+
+def _digest(value: bytes) -> bytes:
+    return bytes(value).ljust(32, b"\0")  # numpy drops zero bytes at the end
+
+
+def _centres(
+    arms: IntArray, keys: KeyArray, borders: IntArray, vectors: Sequence[str], count: int
+) -> tuple[FloatArray, list[int]]:
+    """Unit mean vector of each arm `(count, d)`, and the row of its most central document, ties by key."""
+    sums = np.zeros((count, 0))
+    for rows, part in _vectors(borders, vectors):
+        found = vector_sums(arms[rows], part, count)
+        sums = sums + found if sums.size else found
+    centroids = unit_rows(sums)
+    best = np.full(count, -np.inf)
+    central = np.full(count, -1, dtype=np.int64)
+    for rows, part in _vectors(borders, vectors):
+        arm, key = arms[rows], keys[rows]
+        score = cosines(arm, part, centroids)
+        order = np.lexsort((key, -score, arm))
+        order = order[arm[order] >= 0]
+        present, first = np.unique(arm[order], return_index=True)
+        for place, row in zip(present, order[first], strict=True):
+            tied = score[row] == best[place] and key[row] < keys[central[place]]
+            if score[row] > best[place] or tied:
+                best[place], central[place] = score[row], rows.start + row
+    return centroids, central.tolist()
+
+
+def _vectors(borders: IntArray, paths: Sequence[str]) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """Rows and vectors `(n, d)` of each part."""
+    for path, start, stop in zip(paths, borders, borders[1:], strict=False):
+        column = pq.read_table(path, columns=["vector"])["vector"].combine_chunks()
+        flat = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+        yield slice(int(start), int(stop)), flat.reshape(len(column), column.type.list_size)
+
+
+def _write_arms(
+    output: str,
+    ids: Sequence[str],
+    names: Sequence[str],
+    centroids: FloatArray,
+    shares: FloatArray,
+    skills: Sequence[str],
+) -> None:
+    columns = (*skills, UNTAGGED)
+    table = {
+        "id": ids,
+        "name": names,
+        "centroid": [row.astype(np.float32).tolist() for row in centroids],
+        "T": [[(columns[k], float(row[k])) for k in np.flatnonzero(row)] for row in shares],
+    }
+    pq.write_table(pa.table(table, schema=ARMS_SCHEMA), Path(output) / "arms.parquet", compression="zstd")
+
+
+def _write_plan(output: str, facts: Facts, splits: NDArray[Any], arms: IntArray, buckets: Buckets, seed: int) -> None:
+    where = buckets.of(arms, seeded_order(facts.columns["key"], seed, STORED_ORDER))
+    for number, (start, stop) in enumerate(zip(facts.borders, facts.borders[1:], strict=False)):
+        rows = slice(start, stop)
+        table = {"split": splits[rows], "arm": arms[rows].astype(np.int32), "bucket": where[rows].astype(np.int32)}
+        pq.write_table(pa.table(table), Path(output) / f"part-{number:05d}.parquet", compression="zstd")
