@@ -36,8 +36,15 @@ class SkillShares:
     values: FloatArray
 
     @classmethod
-    def from_rows(cls, rows: Sequence[Mapping[str, float]], skills: Sequence[str]) -> "SkillShares":
+    def from_rows(
+        cls, rows: Sequence[Mapping[str, float]], skills: Sequence[str], ids: Sequence[str] | None = None
+    ) -> "SkillShares":
         """Build T from one mapping {skill id or `_none`: share} per arm.
+
+        Args:
+            rows: n mappings; skills that are left out have a share of 0.
+            skills: The k - 1 skill ids of the columns, without `_none`.
+            ids: Names of the arms, for messages; by default their positions.
 
         Raises:
             ManifestError: An unknown skill, a share outside [0, 1] or NaN, or a row that does not sum to 1.
@@ -48,12 +55,13 @@ class SkillShares:
         position = {skill: index for index, skill in enumerate(columns)}
         entries: list[tuple[int, int, float]] = []
         for arm, row in enumerate(rows):
+            name = arm if ids is None else ids[arm]
             unknown = sorted(set(row) - set(position))
             if unknown:
-                raise ManifestError(f"arm {arm}: shares for unknown skills {unknown[:5]}; rebuild the pool")
+                raise ManifestError(f"arm {name}: shares for unknown skills {unknown[:5]}; rebuild the pool")
             if any(not 0.0 <= share <= 1.0 for share in row.values()) or abs(sum(row.values()) - 1.0) > ROW_TOLERANCE:
                 raise ManifestError(
-                    f"arm {arm}: shares {dict(sorted(row.items())[:5])} must lie in [0, 1] and sum to 1; "
+                    f"arm {name}: shares {dict(sorted(row.items())[:5])} must lie in [0, 1] and sum to 1; "
                     f"tokens without a skill belong to {NO_SKILL!r}"
                 )
             entries.extend((arm, position[skill], float(share)) for skill, share in row.items() if share > 0.0)

@@ -45,6 +45,14 @@ def test_an_arm_keeps_the_share_of_its_tokens_that_help():
     assert masked_base(arms, arms.proportions, CHAIN, ["c"]).tolist() == [0.025, 0.0, 0.025, 0.0]
 
 
+def test_a_mask_that_leaves_nothing_and_a_target_that_nobody_knows_are_refused():
+    arms = Arms.of_skills("abcd", [0, 0, 0, 9])
+    with pytest.raises(ConfigError, match=r"mixer\.parameters\.mask leaves nothing to draw"):
+        masked_base(arms, arms.proportions, CHAIN, ["c"])
+    with pytest.raises(ConfigError, match=r"parameters\.targets: unknown evaluation skill 'cc'; did you mean 'c'"):
+        target_columns(CHAIN, ["cc"])
+
+
 def test_the_uniform_base_leaves_out_arms_without_tokens():
     arms = Arms.of_skills(["a", "b", "c", "d"], [7, 0, 1, 2])
     assert base_weights(arms, "uniform").tolist() == [0.25, 0.0, 0.25, 0.25]

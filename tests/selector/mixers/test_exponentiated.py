@@ -57,6 +57,7 @@ def test_the_range_counts_only_arms_that_may_be_drawn():
 
 def test_the_sharpness_warning_speaks_above_five_nats_only():
     assert sharpness_warning({"logit_range": 5.0}) is None
+    assert sharpness_warning({"logit_range": 5.01}) is not None
     warning = sharpness_warning({"logit_range": 7.25})
     assert warning is not None
     assert "7.2 nats" in warning

@@ -14,6 +14,7 @@ def test_no_observation_moves_it_and_the_state_given_is_not_the_state_returned()
     assert after == state
     assert after is not state
     assert mixer.mixture(after).tolist() == [0.25, 0.75]
+    assert mixer.diagnostics(after) == {"logit_range": 0.0}
 
 
 def test_weights_off_the_simplex_are_refused():

@@ -78,6 +78,11 @@ def test_a_bad_value_names_its_dotted_path_and_itself(key, value):
         mixer_config("skill_it", {key: value})
 
 
+def test_the_smallest_legal_values_are_taken():
+    config = mixer_config("skill_it", {"window": 1, "learning_rate": 0, "floor": 0})
+    assert (config.window, config.learning_rate, config.floor) == (1, 0.0, 0.0)
+
+
 def test_accumulating_a_mean_is_refused():
     with pytest.raises(ConfigError, match="use reduction: sum"):
         mixer_config("skill_it", {"accumulate": True, "reduction": "mean"})

@@ -48,6 +48,13 @@ def test_the_identity_is_one_arm_per_skill():
 def test_a_malformed_row_is_refused_by_arm(row, message):
     with pytest.raises(ManifestError, match=f"arm 1: .*{message}"):
         SkillShares.from_rows([{"a": 1.0}, row], ["a", "b"])
+    with pytest.raises(ManifestError, match=f"arm c9f: .*{message}"):
+        SkillShares.from_rows([{"a": 1.0}, row], ["a", "b"], ["c00", "c9f"])
+
+
+def test_shares_that_miss_one_by_a_rounding_are_taken_and_zeros_are_not_stored():
+    shares = SkillShares.from_rows([{"a": 0.3333333, "b": 0.6666667, NO_SKILL: 0.0}], ["a", "b"])
+    assert shares.values.tolist() == [0.3333333, 0.6666667]
 
 
 @pytest.mark.parametrize("skills", [["a", NO_SKILL], ["a", "a"]])

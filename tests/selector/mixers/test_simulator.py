@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prereq.graph.influence import Influence
-from prereq.selector.mixers import Arms, make_mixer
+from prereq.selector.mixers import Arms, Observation, make_mixer
+from prereq.selector.mixers.fixed import FixedMixer
 from prereq.selector.mixers.simulator import SimulatorConfig, learn, simulate
 
 IDS = ("a", "b", "c")
@@ -35,8 +36,35 @@ def test_no_influence_teaches_nothing_and_a_floor_holds():
 
 
 def test_a_step_is_the_formula():
-    after = learn(np.array([2.0, 1.0]), np.array([[0.5, 0.2], [0.0, 0.4]]), np.array([0.25, 0.75]))
+    matrix, shares = np.array([[0.5, 0.2], [0.0, 0.4]]), np.array([0.25, 0.75])
+    after = learn(np.array([2.0, 1.0]), matrix, shares)
     np.testing.assert_allclose(after, [2.0 * (1 - 0.125), 1.0 * (1 - 0.35)], rtol=1e-15)
+    floored = learn(np.array([2.0, 1.0]), matrix, shares, floor=0.5)
+    np.testing.assert_allclose(floored, [0.5 + 1.5 * (1 - 0.125), 0.5 + 0.5 * (1 - 0.35)], rtol=1e-15)
+
+
+class Watcher(FixedMixer):
+    """A mixer that keeps what it is told."""
+
+    uses_feedback = True
+
+    def __init__(self, weights):
+        super().__init__("watcher", weights)
+        self.seen: list[Observation] = []
+
+    def update(self, state, observation):
+        self.seen.append(observation)
+        return dict(state)
+
+
+def test_a_mixer_is_told_the_round_the_losses_by_id_and_the_tokens_that_were_drawn():
+    watcher = Watcher(np.array([0.5, 0.25, 0.25]))
+    run = simulate(watcher, ARMS, CHAIN, 3, SimulatorConfig(tokens_per_round=1000))
+    assert [seen.round for seen in watcher.seen] == [None, 0, 1]
+    assert [seen.tokens_seen for seen in watcher.seen] == [0, 1000, 2000]
+    assert [seen.drawn_tokens.tolist() for seen in watcher.seen] == [[0, 0, 0], [500, 250, 250], [500, 250, 250]]
+    for seen, losses in zip(watcher.seen, run.losses, strict=False):
+        assert seen.losses == dict(zip(IDS, losses.tolist(), strict=True))
 
 
 def test_uniform_follows_the_closed_form_over_rounds():

@@ -174,9 +174,8 @@ def test_scaling_influence_against_losses_and_shifting_rows_change_nothing(case,
 
 
 def test_scaling_the_influence_does_change_the_initial_mixture():
-    matrix = np.array([[1, 0.5], [0, 1]])
-    one, two = (skill_it(square(matrix * c)) for c in (1.0, 2.0))
-    assert abs(one.mixture(one.init())[0] - two.mixture(two.init())[0]) > 0.01
+    starts = [skill_it(square(np.array([[1, 0.5], [0, 1]]) * c)) for c in (1.0, 2.0)]
+    assert np.ptp([mixer.mixture(mixer.init())[0] for mixer in starts]) > 0.01
 
 
 def test_a_constant_on_all_losses_moves_the_mixture_only_where_row_sums_differ():
@@ -272,15 +271,6 @@ def test_masked_skills_get_exactly_zero_and_the_rest_tends_to_uniform_as_losses_
     mixer = skill_it(CHAIN, targets=["c"], mask=True, floor=0.3)
     assert after(mixer, CHAIN, [1.0, 1.0, 2.0, 7.0])[3] == 0.0
     assert after(mixer, CHAIN, [1.0, 1.0, 0.0, 7.0]).tolist() == pytest.approx([1 / 3, 1 / 3, 1 / 3, 0.0])
-
-
-def test_a_mask_that_leaves_nothing_and_a_target_that_nobody_knows_are_refused():
-    with pytest.raises(ConfigError, match=r"mixer\.parameters\.mask leaves nothing to draw"):
-        skill_it(CHAIN, arms=Arms.of_skills("abcd", [0, 0, 0, 9]), targets=["c"], mask=True)
-    with pytest.raises(
-        ConfigError, match=r"mixer\.parameters\.targets: unknown evaluation skill 'cc'; did you mean 'c'"
-    ):
-        skill_it(CHAIN, targets=["cc"])
 
 
 # --- time
@@ -405,3 +395,5 @@ def test_diagnostics_give_the_range_of_the_logits_and_how_many_arms_are_in_use()
     assert mixer.diagnostics(state)["logit_range"] == pytest.approx(6.0)
     assert mixer.diagnostics(state)["effective_arms"] == pytest.approx(1.0, abs=0.02)
     assert mixer.diagnostics(mixer.init()) == {"logit_range": 0.0, "effective_arms": pytest.approx(2.0)}
+    masked = skill_it(CHAIN, targets=["c"], mask=True, learning_rate=0)
+    assert masked.diagnostics(masked.init())["effective_arms"] == pytest.approx(3.0)
