@@ -15,7 +15,7 @@ from prereq.graph.layout import Layout, Route, arrange
 from prereq.graph.skill import nearest
 from prereq.graph.skill_graph import SkillGraph, show_path
 
-_NODE_WIDTH, _COLUMN_WIDTH, _LINE_HEIGHT = 132.0, 176.0, 14.0  # pixels
+_NODE_WIDTH, _COLUMN_WIDTH, _LINE_HEIGHT = 138.0, 182.0, 14.0  # pixels
 _MARGIN, _HEADER, _LEGEND = 16.0, 58.0, 34.0  # pixels
 _NAME_CHARACTERS = 19  # that fit the width of a node at 12 pixels
 _LOW, _HIGH, _PLAIN = (230, 240, 250), (12, 84, 140), (238, 242, 247)  # RGB at fill 0, at fill 1, without fill
@@ -104,8 +104,9 @@ def _stage_names(layout: Layout) -> list[str]:
     stages = 1 + max(
         (layout.column[end] for route in layout.routes for end in (route.source, route.target)), default=-1
     )
+    middle = _NODE_WIDTH / 2
     names = [
-        f'<text x="{_left(stage) + _NODE_WIDTH / 2:.1f}" y="{_HEADER - 10:.0f}" text-anchor="middle" {look}>stage {stage}</text>'
+        f'<text x="{_left(stage) + middle:.1f}" y="{_HEADER - 10:.0f}" text-anchor="middle" {look}>stage {stage}</text>'
         for stage in range(stages)
     ]
     if layout.height > layout.linked_height:
