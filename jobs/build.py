@@ -1,0 +1,281 @@
+"""`prereq build`: corpus files in, pool out, through the stages in `jobs.stages`; resumable, and finds what is done."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from prereq.graph.canonical import canonical_json, digest
+from prereq.graph.errors import ConfigError, ManifestError
+from prereq.graph.skill_graph import SkillGraph
+from prereq.jobs.config import RunConfig, read_graph
+from prereq.jobs.executor import Executor, make_executor
+from prereq.jobs.progress import Progress
+from prereq.jobs.stages.arms import Labelling
+from prereq.jobs.stages.cluster import cluster
+from prereq.jobs.stages.dedup import deduplicate, duplicates_path
+from prereq.jobs.stages.embed import embed
+from prereq.jobs.stages.holdout import Parts
+from prereq.jobs.stages.ingest import ingest
+from prereq.jobs.stages.layout import Layout, lay_out
+from prereq.jobs.stages.publish import publish
+from prereq.jobs.stages.runner import Bench, StageResult
+from prereq.jobs.stages.tag import tag
+from prereq.selector.corpus.evaluation_set import file_digest
+from prereq.selector.corpus.layout import UNTAGGED
+from prereq.selector.storage import Folder
+
+STAGES = "ingest, dedup, embed, cluster, tag, holdout, layout"
+_CONFIG = "stages/config.json"
+_INPUTS = "stages/inputs.json"
+_NAMED_AT_MOST = 8  # skills named in a warning
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSummary:
+    """What a pool holds and how it came about."""
+
+    documents: int
+    tokens: int
+    arms: int
+    skills: dict[str, dict[str, int]]  # documents per skill: pool, control, report
+    counts: dict[str, dict[str, int]]  # per stage
+    warnings: tuple[str, ...]
+    was_done: bool  # the pool was there already, nothing was done
+
+
+def build(config: RunConfig, progress: Progress) -> PoolSummary:
+    """Build the pool of a configuration, or find it finished.
+
+    Args:
+        config: Sources, stages, pool folder.
+        progress: Shows each stage.
+
+    Raises:
+        ConfigError: The pool's folder cannot be written or belongs to another configuration or input.
+        GraphError: The graph cannot be used.
+        TableError: The input cannot be used; what is done stays done.
+    """
+    graph = read_graph(config.graph)
+    settings = config.pool_settings(graph)
+    pool = Folder(config.pool_dir)
+    pool.check_writable()
+    if not _claim(pool, settings):
+        return _read_summary(pool)
+    with _Lazy(lambda: make_executor(config.ray)) as executor:
+        stages = Path(pool.path("stages"))
+        bench = Bench(stages=stages, executor=executor, progress=progress, seed=config.pool.seed)
+        documents = ingest(bench, config.sources, config.ingest)
+        inputs = _input_digests(documents, config)
+        if _is_finished(pool, inputs):
+            return _read_summary(pool)
+        layout, results = _run_stages(bench, documents, graph, config)
+        return _publish(bench, pool, layout, results, graph, settings, inputs)
+
+
+def _run_stages(
+    bench: Bench, documents: StageResult, graph: SkillGraph, config: RunConfig
+) -> tuple[Layout, dict[str, StageResult]]:
+    kept = deduplicate(bench, documents, config.dedup)
+    vectors = embed(bench, kept, config.embedding)
+    names: Sequence[str]
+    clusters: Sequence[Any] = [None] * len(kept.matching("part-"))
+    if config.layout.arms == "cluster":
+        found = cluster(bench, kept, vectors, config.clustering)
+        clusters, names = found.parts.matching("part-"), found.names
+    elif config.layout.arms == "skill":
+        names = [*(graph.skill(skill).name for skill in graph.ids), UNTAGGED]
+    else:
+        names = sorted(source.name for source in config.sources)
+    tags = tag(bench, kept, graph, config.tagging)
+    files = zip(kept.matching("part-"), vectors.matching("part-"), tags.matching("part-"), clusters, strict=True)
+    layout = lay_out(
+        bench,
+        [Parts(*part) for part in files],
+        Labelling(tuple(names), graph.ids),
+        sources=sorted(source.name for source in config.sources),
+        tokenizer=config.tokenizer,
+        holdout=config.holdout,
+        layout=config.layout,
+    )
+    return layout, {"ingest": documents, "dedup": kept, "tag": tags, "holdout": layout.holdout, "layout": layout.arms}
+
+
+def _publish(
+    bench: Bench,
+    pool: Folder,
+    layout: Layout,
+    results: Mapping[str, StageResult],
+    graph: SkillGraph,
+    settings: Mapping[str, Any],
+    inputs: Mapping[str, Any],
+) -> PoolSummary:
+    skills = json.loads(Path(layout.holdout.matching("skills.json")[0].path).read_bytes())
+    counts = {stage: result.counts for stage, result in results.items()}
+    summary = {"skills": skills, "counts": counts, "warnings": _warnings(skills, counts)}
+    extras: dict[str, bytes | Path] = {
+        "graph.json": canonical_json(graph.to_dict()),
+        "summary.json": canonical_json(summary),
+        "duplicates.parquet": duplicates_path(bench),
+    }
+    publish(
+        pool,
+        layout,
+        config=digest(dict(settings)),
+        seed=settings["pool"]["seed"],
+        skills=graph.ids,
+        extras=extras,
+        rejects=results["ingest"].matching("rejects"),
+    )
+    pool.replace(_INPUTS, canonical_json(dict(inputs)))
+    return _read_summary(pool, was_done=False)
+
+
+def _warnings(skills: Mapping[str, Mapping[str, int]], counts: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """What a user should know before training on this pool."""
+    found = []
+    empty = [skill for skill, number in skills.items() if not number["pool"]]
+    if empty:
+        found.append(f"{len(empty)} of {len(skills)} skills have no document in the pool: {_some(empty)}")
+    for split in ("control", "report"):
+        without = [skill for skill, number in skills.items() if number["pool"] and not number[split]]
+        if without:
+            found.append(f"{len(without)} skills have no {split} document (too few documents): {_some(without)}")
+    smallest = counts["layout"]["documents of the smallest arm"]
+    if smallest == 1:
+        found.append("the smallest arm holds one document, which is all that can be drawn of it in an epoch")
+    return found
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED_AT_MOST
+    return ", ".join(names[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
+
+
+def _claim(pool: Folder, settings: Mapping[str, Any]) -> bool:
+    """Bind the folder to the pool's settings; False when it is a finished pool whose stages were deleted.
+
+    Raises:
+        ConfigError: The folder belongs to other settings (the keys are named) or holds something else.
+    """
+    data = canonical_json(dict(settings))
+    if not pool.exists(_CONFIG):
+        if pool.exists("manifest.json"):
+            if json.loads(pool.read("manifest.json"))["config"] == digest(dict(settings)):
+                return False
+            raise ConfigError(f"{pool.name}: holds a pool made under another configuration; choose another pool_dir")
+        others = [name for name in pool.names() if name != "stages"]
+        if others:
+            raise ConfigError(f"{pool.name}: is not empty and not a pool ({_some(others)}); choose another pool_dir")
+        pool.commit(_CONFIG, data)
+    found = json.loads(pool.read(_CONFIG))
+    changed = sorted(_differences(found, json.loads(data)))
+    if changed:
+        raise ConfigError(
+            f"{pool.name}: was made under another configuration: {'; '.join(changed[:5])}; "
+            "choose another pool_dir, or delete this one to build it anew"
+        )
+    return True
+
+
+def _differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
+    """Dotted keys that differ, with both values."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in {*old, *new}:
+            yield from _differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for place, (left, right) in enumerate(zip(old, new, strict=True)):
+            yield from _differences(left, right, f"{path}.{place}")
+    elif old != new:
+        yield f"{path} was {json.dumps(old)[:60]}, is {json.dumps(new)[:60]}"
+
+
+def _input_digests(documents: StageResult, config: RunConfig) -> dict[str, Any]:
+    """What tells whether a finished pool was made of the same input."""
+    path = config.holdout.path
+    return {
+        "documents": digest([file.sha256 for file in documents.matching("part-")]),
+        "evaluation": None if path is None else file_digest(path),
+    }
+
+
+def _is_finished(pool: Folder, inputs: Mapping[str, Any]) -> bool:
+    """Whether the pool is there and was made of this input.
+
+    Raises:
+        ConfigError: It was made of other input.
+    """
+    if not pool.exists("manifest.json") or not pool.exists(_INPUTS):
+        return False
+    found = json.loads(pool.read(_INPUTS))
+    changed = [key for key, value in inputs.items() if found.get(key) != value]
+    if changed:
+        raise ConfigError(
+            f"{pool.name}: the pool was made of other input ({' and '.join(changed)} changed since); "
+            "choose another pool_dir, or delete this one to build it anew"
+        )
+    return True
+
+
+def _read_summary(pool: Folder, *, was_done: bool = True) -> PoolSummary:
+    """The summary of a finished pool."""
+    try:
+        manifest, summary = json.loads(pool.read("manifest.json")), json.loads(pool.read("summary.json"))
+    except FileNotFoundError as error:
+        raise ManifestError(f"{error.filename}: is missing; delete {pool.name} and build the pool again") from error
+    return PoolSummary(
+        documents=manifest["documents"],
+        tokens=manifest["tokens"],
+        arms=len(manifest["arms"]),
+        skills=summary["skills"],
+        counts=summary["counts"],
+        warnings=tuple(summary["warnings"]),
+        was_done=was_done,
+    )
+
+
+class _Lazy(AbstractContextManager["_Lazy"]):
+    """An executor that starts with its first task: a finished pool is found without starting Ray."""
+
+    def __init__(self, make: Callable[[], Executor]) -> None:
+        self._make, self._started = make, None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._started is not None:
+            self._started.__exit__(kind, error, trace)
+
+    def run(self, function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:
+        """As `Executor.run`."""
+        if not tasks:
+            return iter(())
+        if self._started is None:
+            self._started = self._make().__enter__()
+        return self._started.run(function, tasks)
+
+
+def main_build(config: RunConfig, args: argparse.Namespace) -> int:
+    """The verb: build, then say what the pool holds."""
+    summary = build(config, Progress())
+    for warning in summary.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if args.json:
+        print(json.dumps(asdict(summary), indent=2))
+        return 0
+    held = summary.counts["holdout"]
+    if summary.was_done:
+        print(f"{config.pool_dir}: the pool is finished and its input unchanged; nothing to do")
+    print(
+        f"{config.pool_dir}: {summary.documents:,} documents, {summary.tokens:,} tokens in {summary.arms} arms; "
+        f"holdout {held['control']:,} control and {held['report']:,} report documents"
+    )
+    return 0

@@ -1,0 +1,186 @@
+"""The program `prereq`: verbs in the order of the work, each with a configuration.
+
+Nothing heavy is imported before a verb is chosen, so that `prereq --help` is instant. A `PrereqError` is one line on
+stderr and exit 2; a traceback is a bug. Ctrl-C and SIGTERM leave a state from which the same command goes on.
+"""
+
+import argparse
+import errno
+import importlib
+import importlib.util
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, NoReturn
+
+from prereq.graph.errors import ConfigError, PrereqError
+
+_GO_ON = "interrupted; run the same command again to go on"
+_STORAGE = {
+    errno.ENOSPC: "free space and run the same command again",
+    errno.EDQUOT: "free space and run the same command again",
+    errno.EROFS: "choose a folder that can be written",
+    errno.EACCES: "mend its permissions or choose another path",
+    errno.EPERM: "mend its permissions or choose another path",
+}
+
+DESCRIPTION = """\
+Select pretraining data by what a model should learn next.
+
+  prereq run quickstart          the whole way on this machine: build, sample, train, report
+  prereq build my.yaml           corpus -> pool: deduplicated, clustered, tagged against a skill graph
+  prereq sample my.yaml          pool -> rounds, moved by the losses that a trainer reports
+  prereq graph check my.yaml     is the skill graph sound?
+"""
+EPILOG = """\
+A configuration is a YAML file or the name of a shipped one (quickstart); docs/configuration.md lists every key.
+Exit codes: 0 done, 2 something is wrong and said so, 130 and 143 interrupted (the same command goes on).
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One verb: `main_<verb>(config, args)` of a module that is imported when it is called."""
+
+    name: str
+    module: str
+    help: str
+    work: str  # what a dry run says that it would do
+
+
+VERBS = (
+    Verb(
+        "build", "prereq.jobs.build", "corpus files -> pool", "{pool_dir}: ingest, dedup, embed, cluster, tag, lay out"
+    ),
+    Verb("sample", "prereq.jobs.sample", "pool -> rounds for a trainer", "{run_dir}: draw rounds from {pool_dir}"),
+    Verb("train", "prereq.jobs.train.loop", "the reference trainer", "{run_dir}: train on rounds and report losses"),
+    Verb(
+        "run",
+        "prereq.jobs.run",
+        "build, sample and train on this machine",
+        "{pool_dir}, {run_dir}: build, sample, train",
+    ),
+    Verb("sweep", "prereq.jobs.sweep", "several runs over one pool, compared", "{run_dir}: one run for each member"),
+    Verb("report", "prereq.jobs.report", "a run as one HTML page", "{run_dir}: write the report"),
+    Verb(
+        "inspect", "prereq.jobs.inspect", "check a pool or a run, say what is in it", "{run_dir}, {pool_dir}: read only"
+    ),
+)
+
+
+class _Terminated(BaseException):
+    """SIGTERM arrived."""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line's parser; verbs whose module is not installed are left out."""
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("config", help="YAML configuration, or the name of a shipped one (quickstart)")
+    shared.add_argument(
+        "--set", action="append", default=[], metavar="a.b=1", help="override one key; may be given several times"
+    )
+    shared.add_argument(
+        "--dry-run", action="store_true", help="print the full configuration and the work; write nothing"
+    )
+    shared.add_argument("--json", action="store_true", help="print the result as JSON")
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("prereq", description=DESCRIPTION, epilog=EPILOG, formatter_class=raw)
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs, in the order of the work")
+    for verb in VERBS:
+        if importlib.util.find_spec(verb.module) is not None:
+            added = verbs.add_parser(verb.name, parents=[shared], help=verb.help, description=verb.help)
+            if verb.name == "sample":
+                added.add_argument("--repair", type=int, metavar="N", help="write damaged shards of round N again")
+    _add_graph(verbs, shared)
+    return parser
+
+
+def _add_graph(verbs: Any, shared: argparse.ArgumentParser) -> None:
+    graph = verbs.add_parser("graph", help="check or show a skill graph")
+    actions = graph.add_subparsers(dest="action", metavar="ACTION", required=True)
+    help_text = "The graph of a configuration, or a graph file (.yaml, .json, .csv)."
+    actions.add_parser("check", parents=[shared], help="is it sound?", description=help_text)
+    show = actions.add_parser("show", parents=[shared], help="stages, chains, a drawing", description=help_text)
+    show.add_argument("--svg", metavar="FILE", help="draw it into a file")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    if args.version:
+        from importlib.metadata import version
+
+        print(f"prereq {version('prereq')}")
+        return 0
+    if args.verb is None:
+        parser.print_help()
+        return 2
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return _run_verb(args)
+    except PrereqError as error:
+        return _fail(str(error), 2)
+    except (KeyboardInterrupt, _Terminated) as stop:
+        return _fail(_GO_ON, 130 if isinstance(stop, KeyboardInterrupt) else 143)
+    except SystemExit as leave:
+        # Ray puts its own handler in place of ours, which leaves with the signal's number
+        if leave.code != signal.SIGTERM:
+            raise
+        return _fail(_GO_ON, 143)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone: nothing more to say
+        return 141
+    except OSError as error:
+        cause = getattr(error, "cause", error)  # on Ray the error comes wrapped
+        advice = _STORAGE.get(getattr(cause, "errno", None) or 0)
+        if advice is None:
+            raise
+        return _fail(f"{getattr(cause, 'filename', None) or 'writing'}: {os.strerror(cause.errno)}; {advice}", 2)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise _Terminated
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"prereq: {message}", file=sys.stderr, flush=True)
+    return code
+
+
+def _run_verb(args: argparse.Namespace) -> int:
+    if args.verb == "graph":
+        if args.dry_run:
+            print(f"would read {args.config} and write nothing")
+            return 0
+        commands = importlib.import_module("prereq.jobs.graph_command")
+        return int(getattr(commands, f"main_graph_{args.action}")(args))
+    verb = next(verb for verb in VERBS if verb.name == args.verb)
+    if verb.name == "sweep":  # a file of its own kind, which names configurations
+        if args.set:
+            raise ConfigError(f"--set {args.set[0]}: changes for all runs of a sweep belong under `set:` in its file")
+        return int(importlib.import_module(verb.module).main_sweep(args.config, args))
+    from prereq.jobs.config import load_config
+
+    config = load_config(args.config, args.set)
+    if args.dry_run:
+        return _dry_run(verb, config.resolved(), as_json=args.json)
+    return int(getattr(importlib.import_module(verb.module), f"main_{verb.name}")(config, args))
+
+
+def _dry_run(verb: Verb, resolved: dict[str, Any], *, as_json: bool) -> int:
+    """Print the resolved configuration and what would be done."""
+    work = verb.work.format(**{key: value for key, value in resolved.items() if isinstance(value, str)})
+    if as_json:
+        print(json.dumps({"config": resolved, "work": f"{verb.name}: {work}"}, indent=2))
+        return 0
+    import yaml
+
+    print(yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True, width=120), end="")
+    print(f"# dry run, nothing is written. {verb.name} would work on {work}")
+    return 0

@@ -1,0 +1,243 @@
+"""The one configuration of a build, a run or a sweep member: typed, closed, with every default filled in.
+
+The sections are the dataclasses that live beside the code they steer; here they are put together, checked against
+each other and turned into identities (digests of the keys that change a result).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from prereq.graph.canonical import canonical_json, digest
+from prereq.graph.errors import ConfigError
+from prereq.graph.influence import Influence, influence_from_graph, load_influence
+from prereq.graph.load import load_edges, load_graph
+from prereq.graph.skill import Skill
+from prereq.graph.skill_graph import SkillGraph
+from prereq.jobs.config_errors import explain
+from prereq.jobs.config_file import find_config, read_settings, shipped_folder
+from prereq.jobs.executor import RayConfig
+from prereq.selector.corpus.clustering import ClusteringConfig
+from prereq.selector.corpus.documents import IngestConfig, SourceConfig
+from prereq.selector.corpus.duplicates import DuplicatesConfig
+from prereq.selector.corpus.embedding import EmbeddingConfig
+from prereq.selector.corpus.holdout import HoldoutConfig
+from prereq.selector.corpus.layout import LayoutConfig
+from prereq.selector.corpus.tagging import TaggingConfig
+from prereq.selector.corpus.tokens import make_tokenizer
+from prereq.selector.mixers.registry import mixer_config
+from prereq.selector.rounds.config import Policy, SamplerConfig
+
+POOL_SECTIONS = (
+    "sources",
+    "ingest",
+    "dedup",
+    "embedding",
+    "clustering",
+    "tagging",
+    "holdout",
+    "layout",
+    "pool",
+    "tokenizer",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphConfig:
+    """Where the skill graph comes from: exactly one of path, edges and builtin."""
+
+    path: str | None = None  # graph file in the format prereq.graph/1, YAML or JSON
+    edges: str | None = None  # CSV `prerequisite,target[,weight]`
+    skills: str | None = None  # JSON Lines of skills for `edges`; none: the skills are the ends of the edges
+    builtin: str | None = None  # a graph that comes with prereq: python
+    on_cycle: Literal["error", "condense"] = "error"  # prerequisites in a circle: refuse, or merge their skills
+    on_unknown: Literal["error", "add"] = "error"  # an edge to a skill outside `skills`: refuse, or add the skill
+    extra_skills: tuple[str, ...] = ()  # ids of further skills, which have no edges
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("path", "edges", "builtin") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ConfigError(f"graph: set exactly one of path, edges, builtin; got {' and '.join(given) or 'none'}")
+        if self.skills is not None and self.edges is None:
+            raise ConfigError("graph.skills: goes with graph.edges; a graph file has its own skills")
+        if self.extra_skills and (self.edges is None or self.on_cycle == "condense"):
+            raise ConfigError("graph.extra_skills: goes with graph.edges and on_cycle: error; else write a graph file")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InfluenceConfig:
+    """How much training on one skill helps another: from the graph's edges, or from a file."""
+
+    path: str | None = None  # Parquet in the format prereq.influence/1; none: made from the graph
+    diagonal: float = 1.0  # of a skill on itself
+    edge: float = 0.5  # of a prerequisite on its target, times the edge's weight
+    decay: float = 0.0  # per further step along a path of edges; 0: direct edges only
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MixerConfig:
+    """The algorithm that turns losses into the next mixture."""
+
+    name: str = "skill_it"  # uniform, proportional, static, skill_it
+    parameters: dict[str, Any] = field(default_factory=dict)  # of the mixer, by name; absent ones take their defaults
+    influence: InfluenceConfig = InfluenceConfig()  # what the mixer knows of skills helping each other
+
+    def __post_init__(self) -> None:
+        mixer_config(self.name, self.parameters)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolConfig:
+    """What belongs to a pool as a whole."""
+
+    seed: int = 0  # of fits, clustering, holdout and stored order; runs have a `seed` of their own
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ConfigError(f"pool.seed: must be 0 or more, got {self.seed}")
+
+
+class RunConfig(BaseModel):
+    """Everything about one run and its pool; made by `load_config`."""
+
+    # strict: the text "8" is not the number 8
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    run_dir: str  # folder of the run: rounds, feedback, reports
+    pool_dir: str  # folder of the pool; may be shared by many runs
+    seed: int = 0  # order in which every arm is drawn, and rows inside a round
+
+    sources: tuple[SourceConfig, ...]  # where the corpus comes from
+    ingest: IngestConfig = IngestConfig()  # reading it into parts
+    dedup: DuplicatesConfig = DuplicatesConfig()  # exact and near duplicates
+    embedding: EmbeddingConfig = EmbeddingConfig()  # a vector per document
+    clustering: ClusteringConfig = ClusteringConfig()  # groups of similar documents
+    graph: GraphConfig  # skills and prerequisites
+    tagging: TaggingConfig = TaggingConfig()  # which skills a document is about
+    holdout: HoldoutConfig = HoldoutConfig()  # documents that are never drawn
+    layout: LayoutConfig = LayoutConfig()  # what an arm is, and the pool's parts
+    pool: PoolConfig = PoolConfig()  # the pool as a whole
+    tokenizer: str = "bytes"  # what a token is: bytes (of UTF-8)
+
+    mixer: MixerConfig = MixerConfig()  # how losses move the mixture
+    rounds: int | None = None  # budget in rounds; exactly one of rounds and tokens is set
+    tokens: int | None = None  # budget in tokens: the run ends with the first round that reaches it
+    batches_per_round: int = 8  # global batches in a round
+    global_batch: int = 64  # samples in a global batch, over all ranks
+    lookahead: int = 1  # rounds written before the feedback that they would follow
+    ahead: int | None = None  # most rounds past the slowest reader (without readers: past the last feedback)
+    report_every: int = 1  # only every n-th round is reported
+    policy: Policy = "wait"  # missing feedback: wait for it, reuse the last mixture, or stop the run
+    feedback_timeout_s: float = 3600.0  # seconds before `reuse` and `stop` act
+    keep_rounds: int | None = None  # rounds whose shards stay behind the slowest reader; none: all
+    max_epochs: int = 4  # times a document may be drawn
+    initial_evaluation: bool = True  # round 0 waits for the untrained model's losses (where the mixer uses losses)
+    batches_per_shard: int = 16  # global batches in a shard file, at most
+    rows_per_group: int | None = None  # rows of a shard's row groups; none: a divisor of global_batch
+    state_every: int = 1  # rounds between two copies of large mixer arrays
+
+    ray: RayConfig = RayConfig()  # where stages run; changes no byte of a result
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        self.sampler()
+        make_tokenizer(self.tokenizer)
+        if not self.sources:
+            raise ConfigError("sources: is empty; name at least one source")
+        names = [source.name for source in self.sources]
+        if len(set(names)) < len(names):
+            raise ConfigError(
+                f"sources: two sources are named {max(names, key=names.count)!r}; a name tells them apart"
+            )
+        return self
+
+    def sampler(self) -> SamplerConfig:
+        """The keys that steer the run's rounds."""
+        return SamplerConfig(**{entry.name: getattr(self, entry.name) for entry in fields(SamplerConfig)})
+
+    def resolved(self) -> dict[str, Any]:
+        """Plain values with every default filled in; `RunConfig` can be made of them again."""
+        return self.model_dump(mode="json")
+
+    def config_digest(self, keys: Iterable[str]) -> str:
+        """sha256 of some top-level keys (with all that is below them), by name."""
+        resolved = self.resolved()
+        return digest({key: resolved[key] for key in keys})
+
+    def pool_settings(self, graph: SkillGraph) -> dict[str, Any]:
+        """What a pool is made from, plain values: two pools with equal settings and inputs are equal.
+
+        The graph counts by what it says, not by where it lies; folders and `ray` change no byte.
+        """
+        resolved = self.resolved()
+        merged = [list(pair) for pair in sorted(graph.merged.items())]  # decides where stated labels go
+        return {**{key: resolved[key] for key in POOL_SECTIONS}, "graph": digest([graph.to_dict(), merged])}
+
+
+def load_config(path: str, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a configuration.
+
+    Args:
+        path: A YAML file, or the name of a configuration that comes with prereq (`quickstart`).
+        overrides: `a.b=1`, put in before anything is checked.
+
+    Raises:
+        ConfigError: With the dotted path of every key that is wrong, and the nearest known name of an unknown one.
+    """
+    file = find_config(path)
+    return make_config(read_settings(file, overrides), str(file))
+
+
+def make_config(settings: Mapping[str, Any], where: str) -> RunConfig:
+    """A checked configuration from plain values.
+
+    Args:
+        settings: As in a file.
+        where: Named in errors.
+
+    Raises:
+        ConfigError: As `load_config`.
+    """
+    try:
+        data = canonical_json(dict(settings))
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{where}: holds half a character (a lone surrogate); write it out") from error
+    except ValueError as error:
+        raise ConfigError(f"{where}: holds a number that is not finite; write a finite one") from error
+    try:
+        return RunConfig.model_validate_json(data)  # JSON: a list may become a tuple, but "8" never a number
+    except ValidationError as error:
+        raise ConfigError(explain(error, RunConfig, where)) from error
+
+
+def read_graph(config: GraphConfig) -> SkillGraph:
+    """The skill graph that a configuration names.
+
+    Raises:
+        GraphError: The graph cannot be used.
+        ConfigError: There is no built-in graph of that name.
+    """
+    if config.path is not None:
+        return load_graph(config.path, on_cycle=config.on_cycle)
+    if config.edges is not None:
+        graph = load_edges(config.edges, config.skills, on_cycle=config.on_cycle, on_unknown=config.on_unknown)
+        extra = [Skill(id=skill) for skill in config.extra_skills]
+        return SkillGraph(graph.kind, [*graph.skills, *extra], graph.edges) if extra else graph
+    folder = shipped_folder() / "graphs"
+    known = sorted(file.stem for file in folder.glob("*.yaml"))
+    if config.builtin not in known:
+        raise ConfigError(f"graph.builtin: there is no graph {config.builtin!r}; known: {', '.join(known)}")
+    return load_graph(folder / f"{config.builtin}.yaml", on_cycle=config.on_cycle)
+
+
+def read_influence(config: InfluenceConfig, graph: SkillGraph) -> Influence:
+    """The influence matrix that a configuration names.
+
+    Raises:
+        GraphError: The file cannot be used.
+    """
+    if config.path is not None:
+        return load_influence(config.path)
+    return influence_from_graph(graph, diagonal=config.diagonal, edge=config.edge, decay=config.decay)
