@@ -144,29 +144,36 @@ def _whole(source: Iterator[bytes], max_bytes: int) -> bytes | Lost:
 
 def read_parquet(stream: BinaryIO, compression: str, fields: Sequence[str], required: Sequence[str]) -> Rows:
     """The rows of a Parquet file, row group by row group: damage costs what is left of the group that it lies in."""
+    size = _size(stream)
     if compression:
-        yield Lost(0, "unreadable_file", f"Parquet inside {compression} cannot be read; unpack it", 1, _size(stream))
+        yield Lost(0, "unreadable_file", f"Parquet inside {compression} cannot be read; unpack it", 1, size)
         return
     try:
         file = pq.ParquetFile(stream, page_checksum_verification=True)
         names = file.schema_arrow.names
         rows = [max(0, file.metadata.row_group(index).num_rows) for index in range(file.metadata.num_row_groups)]
+        promised = file.metadata.num_rows
     except (pa.ArrowException, OSError, ValueError) as error:
-        yield Lost(0, "unreadable_file", str(error), 1, _size(stream))
+        yield Lost(0, "unreadable_file", str(error), 1, size)
         return
     for field in required:
         if field not in names and field.partition(".")[0] not in names:
             detail = f"no column {field!r}; the columns are {', '.join(names)}"
-            yield Lost(0, "missing_column", detail, max(1, sum(rows)), _size(stream))
+            yield Lost(0, "missing_column", detail, max(1, sum(rows)), size)
             return
     columns = sorted({field if field in names else field.partition(".")[0] for field in fields} & set(names))
     start = 1
     for index, count in enumerate(rows):
-        yield from _row_group(file, index, columns, start)
+        yield from _row_group(file, index, columns, start, sum(rows), size)
         start += count
+    if promised != sum(rows):
+        detail = f"the footer counts {promised} rows, its row groups {sum(rows)}"
+        yield Lost(start, "damaged_rows", detail, max(1, promised - sum(rows)))
 
 
-def _row_group(file: pq.ParquetFile, index: int, columns: Sequence[str], start: int) -> Rows:
+def _row_group(
+    file: pq.ParquetFile, index: int, columns: Sequence[str], start: int, file_rows: int, file_bytes: int
+) -> Rows:
     group = file.metadata.row_group(index)
     rows, size = max(0, group.num_rows), max(1, group.total_byte_size)
     batch_rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES * rows // size))
@@ -185,8 +192,8 @@ def _row_group(file: pq.ParquetFile, index: int, columns: Sequence[str], start: 
         problem = str(error)
     if seen < rows:
         detail = f"row group {index}, rows {start + seen} to {start + rows - 1}: {problem}"
-        size = sum(max(0, group.column(column).total_compressed_size) for column in range(group.num_columns))
-        yield Lost(start + seen, "damaged_rows", detail, rows - seen, size * (rows - seen) // rows)
+        # a share of the file: asking a damaged group for its columns' sizes can abort the process (pyarrow 26)
+        yield Lost(start + seen, "damaged_rows", detail, rows - seen, file_bytes * (rows - seen) // file_rows)
 
 
 def _values(column: pa.Array) -> list[Any]:
