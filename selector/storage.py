@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.fs as pafs
 
 from prereq.graph.errors import ConfigError, PrereqError
@@ -29,7 +30,10 @@ class Folder:
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.name = os.fspath(root)
         if "://" in self.name:
-            self._fs, self._root = pafs.FileSystem.from_uri(self.name)
+            try:
+                self._fs, self._root = pafs.FileSystem.from_uri(self.name)
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                raise ConfigError(f"{self.name}: cannot be opened as a folder: {error}") from error
         else:
             self._fs, self._root = pafs.LocalFileSystem(), os.path.abspath(self.name)
         self.is_local = isinstance(self._fs, pafs.LocalFileSystem)
@@ -92,19 +96,17 @@ class Folder:
         Returns:
             True when this call created the file; False when the name was taken (the file is left as it was).
         """
-        temporary = self._write_temporary(name, data)
         try:
-            os.link(temporary, self.path(name))
-        except FileExistsError:
-            return False
-        finally:
-            os.unlink(temporary)
-        _fsync_folder(os.path.dirname(self.path(name)))
-        return True
+            return self._take(name, data)
+        except FileNotFoundError:  # another process swept the temporary file, thinking its writer dead
+            return self._take(name, data)
 
     def replace(self, name: str, data: bytes) -> None:
         """Write a file whole, in place of an older one if there is one."""
-        os.replace(self._write_temporary(name, data), self.path(name))
+        try:
+            os.replace(self._write_temporary(name, data), self.path(name))
+        except FileNotFoundError:  # swept, as in `commit`
+            os.replace(self._write_temporary(name, data), self.path(name))
         _fsync_folder(os.path.dirname(self.path(name)))
 
     def delete(self, name: str) -> None:
@@ -149,11 +151,29 @@ class Folder:
                 f"{self.name}: cannot be written ({error.strerror}); choose another folder or mend it"
             ) from error
 
+    def _take(self, name: str, data: bytes) -> bool:
+        temporary = self._write_temporary(name, data)
+        try:
+            os.link(temporary, self.path(name))
+        except FileExistsError:
+            return False
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise PrereqError(
+                f"{self.path(name)}: the name could not be taken ({error.strerror}); a run needs a file system with "
+                "hard links"
+            ) from error
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+        _fsync_folder(os.path.dirname(self.path(name)))
+        return True
+
     def _write_temporary(self, name: str, data: bytes) -> str:
         self._need_local("write to")
         folder = os.path.dirname(self.path(name))
         try:
-            os.makedirs(folder, exist_ok=True)
+            _make_folders(folder)
             temporary = os.path.join(folder, f"{_TEMPORARY}{os.getpid()}-{secrets.token_hex(6)}")
             try:
                 with open(temporary, "xb") as file:
@@ -177,6 +197,17 @@ class Folder:
                 f"{self.name}: cannot {verb} this store: pools and runs need create-if-absent, which is only available "
                 f"on local or mounted paths, not on {scheme.group() if scheme else 'this scheme'}://"
             )
+
+
+def _make_folders(path: str) -> None:
+    """Like os.makedirs, and fsync each folder that gets a new entry: a file is only as durable as the way to it."""
+    missing = []
+    while not os.path.isdir(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    for folder in reversed(missing):
+        os.makedirs(folder, exist_ok=True)
+        _fsync_folder(os.path.dirname(folder))
 
 
 def _fsync_folder(path: str) -> None:
