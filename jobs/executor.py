@@ -14,6 +14,8 @@ from threadpoolctl import threadpool_limits
 
 from prereq.graph.errors import ConfigError, PrereqError
 
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RayConfig:
@@ -47,9 +49,22 @@ def make_executor(config: RayConfig) -> Executor:
 
 
 def call_pinned(function: Callable[..., Any], *args: Any) -> Any:
-    """Call a function with BLAS and OpenMP held to one thread."""
-    with threadpool_limits(1):
-        return function(*args)
+    """Call a function with BLAS and OpenMP held to one thread.
+
+    The limits reach the libraries that are loaded now, the environment those that the function itself loads (a stage
+    imports scikit-learn when it runs); the latter keep one thread for the life of the process.
+    """
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    try:
+        with threadpool_limits(1):
+            return function(*args)
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 class InProcessExecutor:
@@ -128,6 +143,6 @@ class RayExecutor:
             raise
         except ray.exceptions.WorkerCrashedError as error:
             raise PrereqError(
-                f"{function.__name__}, task {index}: its worker died {self.config.max_retries + 1} times (out of memory?); "
-                "make the parts smaller (part_rows) or raise ray.max_retries, then run the same command again"
+                f"{function.__name__}, task {index}: its worker died {self.config.max_retries + 1} times (out of memory?)"
+                "; make the parts smaller (part_rows) or raise ray.max_retries, then run the same command again"
             ) from error
