@@ -7,6 +7,7 @@ A task is identified by its key: the digest of the stage's configuration and of 
 receipt has that key is done. Task borders come from the configuration, never from the machine.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -18,10 +19,12 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from prereq.graph.canonical import canonical_json, digest, sha256_hex
-from prereq.graph.errors import TableError
+from prereq.graph.errors import PrereqError, TableError
 from prereq.jobs.executor import Executor
 from prereq.jobs.progress import Progress
 from prereq.selector.storage import Folder
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,20 +116,30 @@ def run_stage(
 
 
 def _run_task(function: Callable[..., Mapping[str, int]], target: str, key: str, args: tuple[Any, ...]) -> None:
-    """Write a task's files under a temporary name, count and digest them, rename the folder into place."""
+    """Write a task's files under a temporary name, count and digest them, rename the folder into place.
+
+    Raises:
+        PrereqError: There is no room for them.
+    """
     temporary = f"{target}.tmp-{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
-    os.makedirs(temporary)
     try:
+        os.makedirs(temporary)
         counts = dict(function(temporary, *args))
+        files = [_describe(Path(temporary) / name) for name in sorted(os.listdir(temporary))]
+        receipt = {"key": key, "files": files, "counts": counts}
+        (Path(temporary) / "receipt.json").write_bytes(canonical_json(receipt))
+        shutil.rmtree(target, ignore_errors=True)
+        os.rename(temporary, target)
     except Exception as error:
+        shutil.rmtree(temporary, ignore_errors=True)  # on a full disk, the room that the next start needs
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            raise PrereqError(
+                f"{target}: could not be written ({os.strerror(error.errno)}); free space or mend the folder and run "
+                "the same command again: finished parts stay"
+            ) from error
         error.add_note(f"while making {target}")
         raise
-    files = [_describe(Path(temporary) / name) for name in sorted(os.listdir(temporary))]
-    receipt = {"key": key, "files": files, "counts": counts}
-    (Path(temporary) / "receipt.json").write_bytes(canonical_json(receipt))
-    shutil.rmtree(target, ignore_errors=True)
-    os.rename(temporary, target)
 
 
 def _describe(path: Path) -> dict[str, Any]:
@@ -138,7 +151,7 @@ def _describe(path: Path) -> dict[str, Any]:
 def _receipt(task_folder: Path) -> dict[str, Any] | None:
     try:
         loaded: dict[str, Any] = json.loads((task_folder / "receipt.json").read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # not there, or torn by a power cut: the task is not done
         return None
     return loaded
 
