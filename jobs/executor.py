@@ -143,6 +143,6 @@ class RayExecutor:
             raise
         except ray.exceptions.WorkerCrashedError as error:
             raise PrereqError(
-                f"{function.__name__}, task {index}: its worker died {self.config.max_retries + 1} times (out of memory?)"
-                "; make the parts smaller (part_rows) or raise ray.max_retries, then run the same command again"
+                f"{function.__name__}, task {index}: its worker died {self.config.max_retries + 1} times (out of "
+                "memory?); make the parts smaller (part_rows) or raise ray.max_retries, then run the same command again"
             ) from error
