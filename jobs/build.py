@@ -205,7 +205,7 @@ def _input_digests(documents: StageResult, config: RunConfig) -> dict[str, Any]:
 
 
 def _is_finished(pool: Folder, inputs: Mapping[str, Any]) -> bool:
-    """Whether the pool is there and was made of this input.
+    """Whether the pool is there, with all its files, and was made of this input.
 
     Raises:
         ConfigError: It was made of other input.
@@ -219,7 +219,9 @@ def _is_finished(pool: Folder, inputs: Mapping[str, Any]) -> bool:
             f"{pool.name}: the pool was made of other input ({' and '.join(changed)} changed since); "
             "choose another pool_dir, or delete this one to build it anew"
         )
-    return True
+    manifest = json.loads(pool.read("manifest.json"))
+    parts = {part["path"] for arm in manifest["arms"] for part in arm["parts"]}
+    return all(pool.exists(name) for name in (*sorted(parts), "arms.parquet", "graph.json", "summary.json"))
 
 
 def _read_summary(pool: Folder, *, was_done: bool = True) -> PoolSummary:
@@ -243,7 +245,8 @@ class _Lazy(AbstractContextManager["_Lazy"]):
     """An executor that starts with its first task: a finished pool is found without starting Ray."""
 
     def __init__(self, make: Callable[[], Executor]) -> None:
-        self._make, self._started = make, None
+        self._make = make
+        self._started: Executor | None = None
 
     def __enter__(self) -> Self:
         return self

@@ -138,10 +138,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 141
     except OSError as error:
         cause = getattr(error, "cause", error)  # on Ray the error comes wrapped
-        advice = _STORAGE.get(getattr(cause, "errno", None) or 0)
-        if advice is None:
+        number = getattr(cause, "errno", None)
+        if number not in _STORAGE:
             raise
-        return _fail(f"{getattr(cause, 'filename', None) or 'writing'}: {os.strerror(cause.errno)}; {advice}", 2)
+        return _fail(f"{getattr(cause, 'filename', None) or 'writing'}: {os.strerror(number)}; {_STORAGE[number]}", 2)
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

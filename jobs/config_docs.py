@@ -23,7 +23,7 @@ from prereq.selector.mixers.registry import MIXERS
 HEAD = """\
 # Configuration
 
-One YAML file holds everything about a pool and a run; `prereq run quickstart` takes the one that comes with prereq. Only
+One YAML file holds everything about a pool and a run; `prereq run quickstart` takes the one that comes with it. Only
 the keys without a default must be given. A key that is not listed here is refused, with its dotted path and the nearest
 name that is. On the command line `--set a.b=1` overrides one key (`--set sources.0.max_documents=100` reaches into a
 list) and `--dry-run` prints the whole configuration with every default filled in.
