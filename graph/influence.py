@@ -285,7 +285,7 @@ def _positions(own: Sequence[str], wanted: Sequence[str], side: str, *, twice: b
             raise GraphError(f"influence: no {side} id {name!r}{nearest(str(name), index)}")
         found.append(index[name])
     if not twice and len(set(found)) != len(found):
-        raise GraphError(f"influence: a {side} id is asked for twice in {list(wanted)}")
+        raise GraphError(f"influence: the {side} ids asked for hold one twice: {list(wanted)}")
     return found
 
 

@@ -204,7 +204,17 @@ def _yaml_text(graph: SkillGraph) -> str:
     for edge in data["edges"]:
         if edge["weight"] == 1.0:
             del edge["weight"]
-    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
+
+    class Dumper(yaml.SafeDumper):  # type: ignore[name-defined]
+        pass
+
+    def as_scalar(dumper: Any, text: str) -> Any:
+        # PyYAML's single-quoted style loses some line breaks (U+2028 and others); the double-quoted one escapes them
+        style = None if text.isprintable() else '"'
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+    Dumper.add_representer(str, as_scalar)
+    return yaml.dump(data, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
 
 
 def _import_yaml() -> Any:

@@ -149,7 +149,7 @@ class SkillGraph:
         Raises:
             GraphError: The graph (of another kind than prerequisite) has a cycle.
         """
-        self._refuse_cycle("a longest chain")
+        self._refuse_cycle("longest chain")
         return order.longest_chain(self._targets)
 
     def frontier(self, mastered: Iterable[str]) -> list[str]:
