@@ -1,0 +1,204 @@
+"""Clustering, as stages: "centroids" (one task: the fit), "cluster" (per part), "clusters" (one task: names, numbers).
+
+centroids/fit/centroids.npy           (k, d) float32, unit length
+cluster/NNNNN/part-00000.parquet      id, cluster, similarity (cosine to the centroid); rows as in the documents
+cluster/NNNNN/sample-00000.parquet    cluster, order, id, text: documents that names are taken from
+clusters/model/{centroids.npy, names.json, stats.json}
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from prereq.graph.canonical import canonical_json
+from prereq.graph.errors import TableError
+from prereq.jobs.stages.runner import Bench, StageFile, StageResult, Task, run_stage
+from prereq.selector.corpus.clustering import (
+    ClusteringConfig,
+    assign,
+    fit_centroids,
+    name_clusters,
+    number_of_clusters,
+    sample_order,
+)
+
+CLUSTERS_SCHEMA = pa.schema([("id", pa.string()), ("cluster", pa.int32()), ("similarity", pa.float32())])
+_NAMING_SCHEMA = pa.schema(
+    [("cluster", pa.int32()), ("order", pa.uint64()), ("id", pa.string()), ("text", pa.large_string())]
+)
+_BATCH = 4096  # documents in memory at a time; the result does not depend on it
+_LIBRARIES = ("numpy", "scikit-learn", "scipy")  # a fit depends on their versions
+
+
+@dataclass(frozen=True, slots=True)
+class Clusters:
+    """What clustering leaves."""
+
+    parts: StageResult  # one part per part of the documents: id, cluster, similarity
+    names: tuple[str, ...]  # of cluster 0, 1, ...
+    model: str  # folder of centroids.npy, names.json, stats.json
+
+
+def cluster(bench: Bench, documents: StageResult, vectors: StageResult, config: ClusteringConfig) -> Clusters:
+    """Give every document its cluster.
+
+    Args:
+        bench: Of this build.
+        documents: Parts with columns id, text.
+        vectors: The stage "embed": one part per part of the documents.
+        config: See `ClusteringConfig`.
+
+    Raises:
+        TableError: There is no document, or the rows of a part of `vectors` are not those of the documents.
+    """
+    pairs = list(zip(documents.matching("part-"), vectors.matching("part-"), strict=True))
+    total = sum(part.rows for part, _ in pairs)
+    if not total:
+        raise TableError("cluster: there is no document; see the counts of ingest and dedup for what was left out")
+    settings = {**asdict(config), "seed": bench.seed}
+    fitted = settings | {"libraries": {name: version(name) for name in _LIBRARIES}}
+    wanted = number_of_clusters(total, config)
+    paths, digests = [file.path for _, file in pairs], tuple(file.sha256 for _, file in pairs)
+    fit = run_stage(bench, "centroids", fit_model, [Task("fit", (paths, wanted, config, bench.seed), digests)], fitted)
+    tasks = list(_assign_tasks(pairs, fit.files[0], config, bench.seed))
+    parts = run_stage(bench, "cluster", assign_part, tasks, settings)
+    model = _describe(bench, fit.files[0], parts, config)
+    names = next(file for file in model.files if file.path.endswith("names.json"))
+    return Clusters(parts, tuple(json.loads(Path(names.path).read_bytes())), str(Path(names.path).parent))
+
+
+def _assign_tasks(
+    pairs: list[tuple[StageFile, StageFile]], centroids: StageFile, config: ClusteringConfig, seed: int
+) -> Iterator[Task]:
+    for index, (part, vectors) in enumerate(pairs):
+        args = (part.path, vectors.path, centroids.path, config, seed)
+        yield Task(f"{index:05d}", args, (part.sha256, vectors.sha256, centroids.sha256))
+
+
+def _describe(bench: Bench, centroids: StageFile, parts: StageResult, config: ClusteringConfig) -> StageResult:
+    assigned, samples = parts.matching("part-"), parts.matching("sample-")
+    args = (centroids.path, [file.path for file in assigned], [file.path for file in samples], config)
+    inputs = (centroids.sha256, *(file.sha256 for file in (*assigned, *samples)))
+    return run_stage(bench, "clusters", describe, [Task("model", args, inputs)], asdict(config))
+
+
+def fit_model(output: str, paths: list[str], clusters: int, config: ClusteringConfig, seed: int) -> dict[str, int]:
+    """Fit centroids on the sample of all vectors and write them."""
+    vectors = _sample_vectors(paths, config.sample, seed)
+    centroids = fit_centroids(vectors, clusters, config, seed)
+    np.save(Path(output) / "centroids.npy", centroids, allow_pickle=False)
+    return {"documents": len(vectors), "clusters": len(centroids)}
+
+
+def assign_part(
+    output: str, path: str, vectors_path: str, centroids_path: str, config: ClusteringConfig, seed: int
+) -> dict[str, int]:
+    """Write the clusters of one part, and the documents of it that names may be taken from."""
+    centroids = np.load(centroids_path, allow_pickle=False)
+    table = pq.read_table(vectors_path, columns=["id", "vector"])
+    ids = table["id"].to_pylist()
+    found, similarity = assign(vector_array(table["vector"]), centroids)
+    written = pa.table([table["id"], pa.array(found), pa.array(similarity)], schema=CLUSTERS_SCHEMA)
+    pq.write_table(written, Path(output) / "part-00000.parquet", compression="zstd")
+    order = sample_order(ids, seed)
+    chosen = _first_of_each(found, order, ids, config.name_documents)
+    texts = _texts(path, ids, chosen, config.name_characters)
+    columns = [found[chosen], order[chosen], [ids[row] for row in chosen], texts]
+    naming = pa.table(
+        [pa.array(c, t) for c, t in zip(columns, _NAMING_SCHEMA.types, strict=True)], schema=_NAMING_SCHEMA
+    )
+    pq.write_table(naming, Path(output) / "sample-00000.parquet", compression="zstd")
+    return {"documents": len(ids)}
+
+
+def describe(
+    output: str, centroids_path: str, parts: list[str], samples: list[str], config: ClusteringConfig
+) -> dict[str, int]:
+    """Name the clusters and count their documents."""
+    centroids = np.load(centroids_path, allow_pickle=False)
+    documents, similarity = np.zeros(len(centroids), dtype=np.int64), np.zeros(len(centroids))
+    for path in parts:
+        table = pq.read_table(path, columns=["cluster", "similarity"])
+        found = table["cluster"].to_numpy()
+        documents += np.bincount(found, minlength=len(centroids))
+        # part by part and in order, so that the sum's last bits do not depend on scheduling
+        similarity += np.bincount(found, weights=table["similarity"].to_numpy(), minlength=len(centroids))
+    naming = pa.concat_tables([pq.read_table(path) for path in samples])
+    names = name_clusters(_naming_texts(naming, config.name_documents), len(centroids), config)
+    mean = (similarity / np.maximum(1, documents)).round(6).tolist()
+    stats: dict[str, Any] = {"documents": documents.tolist(), "mean_similarity": mean}
+    np.save(Path(output) / "centroids.npy", centroids, allow_pickle=False)
+    (Path(output) / "names.json").write_bytes(canonical_json(names))
+    (Path(output) / "stats.json").write_bytes(canonical_json(stats))
+    sizes = {"smallest": int(documents.min()), "largest": int(documents.max())}
+    return {"clusters": len(centroids), "empty": int((documents == 0).sum()), **sizes}
+
+
+def vector_array(column: pa.ChunkedArray) -> npt.NDArray[np.float32]:
+    """A column of fixed-size lists as `(n, d)` float32."""
+    # flatten() heeds a slice's offset, .values would not
+    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return flat.astype(np.float32, copy=False).reshape(len(column), column.type.list_size)
+
+
+def _sample_vectors(paths: list[str], limit: int, seed: int) -> npt.NDArray[np.float32]:
+    """The vectors of the first `limit` documents in sample order, in that order (ties by id), `(n, d)`.
+
+    Part after part; never more than `limit` vectors and one part are held.
+    """
+    order, ids, vectors = np.zeros(0, np.uint64), np.zeros(0, dtype=object), None
+    for path in paths:
+        table = pq.read_table(path, columns=["id", "vector"])
+        names, rows = table["id"].to_pylist(), vector_array(table["vector"])
+        order = np.concatenate([order, sample_order(names, seed)])
+        ids = np.concatenate([ids, np.asarray(names, dtype=object)])
+        vectors = rows if vectors is None else np.concatenate([vectors, rows])
+        first = np.lexsort((ids, order))[:limit]
+        order, ids, vectors = order[first], ids[first], vectors[first]
+    assert vectors is not None
+    return vectors
+
+
+def _first_of_each(
+    clusters: npt.NDArray[np.int32], order: npt.NDArray[np.uint64], ids: list[str], limit: int
+) -> npt.NDArray[np.int64]:
+    """Rows of the first `limit` documents of each cluster in sample order, by cluster, then order, then id."""
+    ranked = np.lexsort((np.asarray(ids, dtype=object), order, clusters))
+    of = clusters[ranked]
+    place = np.arange(len(of)) - np.searchsorted(of, of)  # 0, 1, ... within each cluster
+    return ranked[place < limit]
+
+
+def _texts(path: str, ids: list[str], rows: npt.NDArray[np.int64], characters: int) -> list[str]:
+    """The beginnings of some documents of a part, after checking that its ids are `ids`."""
+    wanted, texts, row = set(rows.tolist()), dict[int, str](), 0
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=_BATCH, columns=["id", "text"]):
+            if batch["id"].to_pylist() != ids[row : row + len(batch)]:
+                raise TableError(
+                    f"{path}: rows are not those of its vectors; delete the folder of stage embed, build again"
+                )
+            texts |= {row + i: batch["text"][i].as_py()[:characters] for i in range(len(batch)) if row + i in wanted}
+            row += len(batch)
+    if row != len(ids):
+        raise TableError(
+            f"{path}: has {row} rows, its vectors {len(ids)}; delete the folder of stage embed, build again"
+        )
+    return [texts[int(row)] for row in rows]
+
+
+def _naming_texts(table: pa.Table, limit: int) -> dict[int, list[str]]:
+    clusters, order = table["cluster"].to_numpy(), table["order"].to_numpy()
+    rows = _first_of_each(clusters, order, table["id"].to_pylist(), limit)
+    texts: dict[int, list[str]] = {}
+    for number, text in zip(clusters[rows].tolist(), table["text"].take(rows).to_pylist(), strict=True):
+        texts.setdefault(number, []).append(text)
+    return texts

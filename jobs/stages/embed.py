@@ -1,0 +1,125 @@
+"""Embedding, as stages: "sample" (per part), "embedding" (one task: the fit), "embed" (per part).
+
+sample/NNNNN/part-00000.parquet      order, id, bytes, text: what of this part the fit may take, in sample order
+embedding/fit/{words.json,*.npy}     the model (`embedding.EmbeddingModel`)
+embed/NNNNN/part-00000.parquet       id, vector (unit length, float32); rows as in the documents
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from prereq.graph.errors import TableError
+from prereq.jobs.stages.runner import Bench, StageFile, StageResult, Task, run_stage
+from prereq.selector.corpus.embedding import EmbeddingConfig, EmbeddingModel, choose_sample, fit, sample_order
+
+_PART = "part-00000.parquet"
+_BATCH = 1024  # documents in memory at a time; the result does not depend on it
+_LIBRARIES = ("fasttext-wheel", "numpy", "scikit-learn", "scipy")  # a fit depends on their versions
+SAMPLE_SCHEMA = pa.schema(
+    [("order", pa.uint64()), ("id", pa.string()), ("bytes", pa.int64()), ("text", pa.large_string())]
+)
+
+
+def embed(bench: Bench, documents: StageResult, config: EmbeddingConfig) -> StageResult:
+    """Give every document a unit vector.
+
+    Args:
+        bench: Of this build.
+        documents: Parts with columns id, text.
+        config: See `EmbeddingConfig`.
+
+    Returns:
+        The stage "embed": one part per part of the documents, `id, vector`, rows in the same order. Its counts say how
+        many documents got the fallback vector, for want of a known word.
+
+    Raises:
+        TableError: There is no document.
+    """
+    parts = documents.matching("part-")
+    if not sum(part.rows for part in parts):
+        raise TableError(
+            "embed: there is no document to embed; see the counts of ingest and dedup for what was left out"
+        )
+    settings = {**asdict(config), "seed": bench.seed}
+    samples = [Task(f"{i:05d}", (part.path, config, bench.seed), (part.sha256,)) for i, part in enumerate(parts)]
+    taken = run_stage(bench, "sample", sample_part, samples, settings).matching("part-")
+    task = Task("fit", ([file.path for file in taken], config, bench.seed), tuple(file.sha256 for file in taken))
+    fitted = settings | {"libraries": {name: version(name) for name in _LIBRARIES}}
+    model = run_stage(bench, "embedding", fit_model, [task], fitted).files
+    return run_stage(bench, "embed", embed_part, list(_embed_tasks(parts, model, config)), asdict(config))
+
+
+def _embed_tasks(parts: list[StageFile], model: tuple[StageFile, ...], config: EmbeddingConfig) -> Iterator[Task]:
+    paths, digests = [file.path for file in model], [file.sha256 for file in model]
+    for index, part in enumerate(parts):
+        yield Task(f"{index:05d}", (part.path, paths, config), (part.sha256, *digests))
+
+
+def sample_part(output: str, path: str, config: EmbeddingConfig, seed: int) -> dict[str, int]:
+    """Write the documents of one part that come first in sample order, up to the whole sample's size."""
+    table = pq.read_table(path, columns=["id", "text"])
+    texts = pc.utf8_slice_codeunits(table["text"], 0, config.max_characters)
+    sizes = pc.binary_length(texts).to_numpy().astype(np.int64)
+    ids = table["id"].to_pylist()
+    order = sample_order(ids, seed)
+    rows = choose_sample(order, ids, sizes, _budget(config))
+    columns = [pa.array(order[rows]), table["id"].take(rows), pa.array(sizes[rows]), texts.take(rows)]
+    chosen = pa.table(
+        [pa.chunked_array(c) if isinstance(c, pa.Array) else c for c in columns], names=SAMPLE_SCHEMA.names
+    )
+    pq.write_table(chosen.cast(SAMPLE_SCHEMA), Path(output) / _PART, compression="zstd")
+    return {}
+
+
+def fit_model(output: str, paths: list[str], config: EmbeddingConfig, seed: int) -> dict[str, int]:
+    """Fit the word model on the sample of the corpus and write its files."""
+    texts = _read_sample(paths, _budget(config))
+    model = fit(texts, config, seed)
+    for name, data in model.files().items():
+        (Path(output) / name).write_bytes(data)
+    return {"documents": len(texts), "words": len(model.words)}
+
+
+def embed_part(output: str, path: str, model_paths: list[str], config: EmbeddingConfig) -> dict[str, int]:
+    """Write the vectors of one part."""
+    model = EmbeddingModel.from_files({Path(p).name: Path(p).read_bytes() for p in model_paths})
+    schema = pa.schema([("id", pa.string()), ("vector", pa.list_(pa.float32(), config.dim))])
+    counts = {"documents": 0, "without known words": 0}
+    with pq.ParquetFile(path) as source, pq.ParquetWriter(Path(output) / _PART, schema, compression="zstd") as writer:
+        for batch in source.iter_batches(batch_size=_BATCH, columns=["id", "text"]):
+            vectors, missing = model.embed(batch["text"].to_pylist(), config.max_characters)
+            column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), config.dim)
+            writer.write_batch(pa.record_batch([batch["id"].cast(pa.string()), column], schema=schema))
+            counts["documents"] += len(vectors)
+            counts["without known words"] += int(missing.sum())
+    return counts
+
+
+def _budget(config: EmbeddingConfig) -> int:
+    return int(config.sample_mib * 2**20)
+
+
+def _read_sample(paths: list[str], budget: int) -> list[str]:
+    """The texts of the corpus's sample, in its order, out of the parts' own choices.
+
+    Keys are read of all, texts only of those chosen: of each part a prefix.
+    """
+    heads = [pq.read_table(path, columns=["order", "id", "bytes"]) for path in paths]
+    head = pa.concat_tables(heads)
+    order, sizes = head["order"].to_numpy(), head["bytes"].to_numpy()
+    rows = choose_sample(order, head["id"].to_pylist(), sizes, budget)
+    borders = np.cumsum([0, *(len(table) for table in heads)])
+    taken = np.bincount(np.searchsorted(borders, rows, side="right") - 1, minlength=len(paths))
+    texts: dict[int, str] = {}
+    for start, count, path in zip(borders, taken, paths, strict=False):
+        if count:
+            found = pq.read_table(path, columns=["text"])["text"].slice(0, count).to_pylist()
+            texts.update(enumerate(found, start=int(start)))
+    return [texts[int(row)] for row in rows]
