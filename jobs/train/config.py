@@ -1,0 +1,46 @@
+"""What steers the reference trainer: the size of its model, its steps, its evaluations. Light: no torch here."""
+
+from dataclasses import dataclass
+
+from prereq.graph.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """The reference trainer of one run, the key `train` of a configuration file."""
+
+    layers: int = 2  # transformer blocks
+    width: int = 96  # numbers per position; a multiple of 2 heads
+    heads: int = 3  # attention heads
+    seq_len: int = 256  # tokens (bytes) in a window
+    windows_per_step: int = 16  # windows in an optimizer step; a global batch is cut into as many as it has
+    learning_rate: float = 3e-3  # of AdamW, constant after the warm-up
+    warmup_steps: int = 20  # optimizer steps of linear warm-up
+    weight_decay: float = 0.1  # of AdamW, on matrices
+    clip_norm: float = 1.0  # largest norm of a gradient
+    seed: int = 0  # of the first weights
+    threads: int = 2  # threads of torch on the CPU; pinned, because sums depend on it
+    device: str = "cpu"  # cpu or cuda
+    eval_tokens_per_skill: int = 4096  # tokens of the control split per skill and evaluation, about
+    report_tokens_per_skill: int | None = None  # tokens of the report split per skill at the end; none: all
+    eval_windows: int = 32  # windows evaluated at a time
+    checkpoint_every: int = 1  # rounds between checkpoints
+    wait_timeout_s: float = 900.0  # seconds without a new round before giving up
+
+    def __post_init__(self) -> None:
+        counts = ("layers", "width", "heads", "seq_len", "windows_per_step", "threads", "eval_tokens_per_skill")
+        for name in (*counts, "eval_windows", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"train.{name}: must be 1 or more, got {getattr(self, name)}")
+        if self.report_tokens_per_skill is not None and self.report_tokens_per_skill < 1:
+            raise ConfigError(f"train.report_tokens_per_skill: must be 1 or more, got {self.report_tokens_per_skill}")
+        if self.width % (2 * self.heads):
+            raise ConfigError(f"train.width: {self.width} is not a multiple of twice train.heads ({2 * self.heads})")
+        for name in ("learning_rate", "clip_norm", "wait_timeout_s"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"train.{name}: must be above 0, got {getattr(self, name)}")
+        for name in ("warmup_steps", "weight_decay", "seed"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"train.{name}: must be 0 or more, got {getattr(self, name)}")
+        if self.device not in ("cpu", "cuda"):
+            raise ConfigError(f"train.device: {self.device!r} is not one of cpu, cuda")
