@@ -26,7 +26,7 @@ from prereq.graph.skill_graph import SkillGraph
 from prereq.jobs.stages.runner import Bench, StageFile, StageResult, Task, run_stage
 from prereq.selector.corpus.fasttext_model import ClassifierModel
 from prereq.selector.corpus.keys import seeded_order
-from prereq.selector.corpus.patterns import SkillMatcher
+from prereq.selector.corpus.patterns import SkillMatcher, pattern_limit
 from prereq.selector.corpus.skill_classifier import Example, SkillScorer, document_words, fit
 from prereq.selector.corpus.tagging import TaggingConfig, choose_sample, choose_skills, hit_weight, specificity
 from prereq.selector.corpus.weak_labels import WEAK_SCHEMA, LabelReader, weak_labels
@@ -194,9 +194,19 @@ def _classify(
 ) -> dict[int, dict[int, float]]:
     """Row of the batch -> skill -> probability, for the rows that the classifier is for."""
     rows = [row for row, found in enumerate(weak) if config.classifier_for == "all" or not found["skills"]]
-    mask = matcher.without_matches if matcher else None
-    lines = [document_words(batch["text"][row].as_py(), mask, config.classifier_characters) for row in rows]
+    texts = [(weak[row]["id"], batch["text"][row].as_py()) for row in rows]
+    lines = _document_words(texts, matcher, config)
     return dict(zip(rows, scorer.tags(lines, judgement["threshold"], config.max_skills), strict=True))
+
+
+def _document_words(texts: list[tuple[str, str]], matcher: SkillMatcher | None, config: TaggingConfig) -> list[str]:
+    """What the classifier reads of documents `(id, text)`."""
+    words = []
+    with pattern_limit(matcher, config.pattern_timeout_s) as begin:
+        for document, text in texts:
+            begin(document)
+            words.append(document_words(text, matcher, config.classifier_characters))
+    return words
 
 
 def _tags(
@@ -227,18 +237,19 @@ def _read_examples(
     config: TaggingConfig,
 ) -> list[Example]:
     """The sampled documents, in the sample's order."""
-    place = {int(row): position for position, row in enumerate(sample)}
-    examples: list[Example | None] = [None] * len(sample)
-    mask = matcher.without_matches if matcher else None
+    wanted = {int(row): position for position, row in enumerate(sample)}
+    found: dict[int, tuple[str, str, list[int]]] = {}
     row = 0
     for path, weak_path in paths:
         for batch, weak in _with_weak_labels(path, ["id", "text"], weak_path):
             for offset in range(len(batch)):
-                if (position := place.get(row + offset)) is not None:
-                    words = document_words(batch["text"][offset].as_py(), mask, config.classifier_characters)
-                    examples[position] = Example(words, frozenset(weak["skills"][offset].as_py()))
+                if (position := wanted.get(row + offset)) is not None:
+                    beginning = batch["text"][offset].as_py()[: config.classifier_characters]
+                    found[position] = (batch["id"][offset].as_py(), beginning, weak["skills"][offset].as_py())
             row += len(batch)
-    return [example for example in examples if example is not None]
+    chosen = [found[position] for position in range(len(sample))]
+    words = _document_words([(document, text) for document, text, _ in chosen], matcher, config)
+    return [Example(line, frozenset(skills)) for line, (_, _, skills) in zip(words, chosen, strict=True)]
 
 
 def _weak_pairs(paths: list[str]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -8,14 +8,17 @@ a fraction of a second where it would take minutes on one giant line. `selector.
 import re
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import accumulate
 
 import ahocorasick
 
+from prereq.graph.errors import TableError
 from prereq.graph.skill import Skill, compile_pattern
 from prereq.selector.corpus.normalise import normalise
 from prereq.selector.corpus.pattern_literals import required_literals
+from prereq.selector.corpus.watchdog import time_limit
 
 WINDOW = 4096  # characters that a regular expression sees at once; no match crosses the border of a window
 
@@ -59,6 +62,7 @@ class SkillMatcher:
         Matches of one pattern do not overlap. Two aliases of a skill that end at the same place are one hit; matches of
         different patterns, or of an alias and a pattern, all count.
         """
+        self.trying = "the aliases"
         found: dict[int, int] = {}
         last: dict[int, int] = {}
         for _start, end, skills in self._alias_spans(normalise(text[: self.max_characters])):
@@ -120,6 +124,34 @@ class SkillMatcher:
             for places in {places for _end, places in self._literals.iter(text)}:
                 possible.update(places)
         return sorted(possible)
+
+
+@contextmanager
+def pattern_limit(matcher: SkillMatcher | None, timeout_s: float) -> Iterator[Callable[[str], None]]:
+    """Hold each document's matching to `timeout_s` seconds (0: no limit) inside a `with` block.
+
+    Yields a function to be called with the id of each document right before it is matched.
+
+    Raises:
+        TableError: One took longer; names the document, the pattern and its skill.
+    """
+    document = ""
+
+    def describe() -> TableError:
+        return TableError(
+            f"document {document!r}: {matcher.trying if matcher else 'nothing'} takes more than "
+            f"tagging.pattern_timeout_s = {timeout_s:g} s; rewrite the pattern so that no repeat holds another one, or "
+            "lower tagging.max_characters"
+        )
+
+    with time_limit(timeout_s if matcher else 0, describe) as restart:
+
+        def begin(name: str) -> None:
+            nonlocal document
+            document = name
+            restart()
+
+        yield begin
 
 
 def is_word_character(character: str) -> bool:

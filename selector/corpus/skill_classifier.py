@@ -5,15 +5,17 @@ are cut out of what it reads, in training as later: a document that needs the cl
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from prereq.graph.errors import ConfigError
-from prereq.selector.corpus.fasttext_model import END, ClassifierModel, mean_rows, split_words, train_classifier
+from prereq.selector.corpus.fasttext_model import END, ClassifierModel, mean_rows, train_classifier
+from prereq.selector.corpus.patterns import SkillMatcher
 from prereq.selector.corpus.tagging import TaggingConfig, choose_threshold
+from prereq.selector.corpus.words import split_words
 
 FloatArray = npt.NDArray[np.float64]
 _HELD_BACK = 5  # one document in five judges what the others taught
@@ -73,16 +75,16 @@ class SkillScorer:
         return found
 
 
-def document_words(text: str, mask: Callable[[str], str] | None, max_characters: int) -> str:
+def document_words(text: str, matcher: SkillMatcher | None, max_characters: int) -> str:
     """What the classifier reads of a document: the words of its beginning.
 
     Args:
         text: The document.
-        mask: Cuts out the terms of the graph (`SkillMatcher.without_matches`), where they made the labels.
+        matcher: Finds the terms that are cut out, those which made the labels; None: nothing is.
         max_characters: Length of the beginning, before anything is cut out.
     """
     start = text[:max_characters]
-    return " ".join(split_words(mask(start) if mask else start, max_characters))
+    return " ".join(split_words(matcher.without_matches(start) if matcher else start, max_characters))
 
 
 def fit(examples: Sequence[Example], config: TaggingConfig, seed: int) -> tuple[ClassifierModel, Judgement] | None:
@@ -99,18 +101,20 @@ def fit(examples: Sequence[Example], config: TaggingConfig, seed: int) -> tuple[
     """
     held = [example for place, example in enumerate(examples) if place % _HELD_BACK == _HELD_BACK - 1]
     taught = [example for place, example in enumerate(examples) if place % _HELD_BACK != _HELD_BACK - 1]
-    seen: dict[int, int] = {}
-    for example in taught:
-        for skill in example.skills:
-            seen[skill] = seen.get(skill, 0) + 1
+    model = learn(taught, config, seed)
+    return None if model is None else (model, judge(model, held, config))
+
+
+def learn(examples: Sequence[Example], config: TaggingConfig, seed: int) -> ClassifierModel | None:
+    """Train on all of the examples; arguments and result as in `fit`."""
+    seen = Counter(skill for example in examples for skill in example.skills)
     learned = {skill for skill, number in seen.items() if number >= config.classifier_min_documents}
     if len(learned) < 2:
         return None
-    dropped = common_words(taught)
-    words = [" ".join(word for word in example.words.split() if word not in dropped) for example in taught]
-    labels = [[str(skill) for skill in sorted(example.skills & learned)] for example in taught]
-    model = _train(list(zip(labels, words, strict=True)), config, seed)
-    return model, judge(model, held, config)
+    dropped = common_words(examples)
+    words = [" ".join(word for word in example.words.split() if word not in dropped) for example in examples]
+    labels = [[str(skill) for skill in sorted(example.skills & learned)] for example in examples]
+    return _train(list(zip(labels, words, strict=True)), config, seed)
 
 
 def _train(labelled: Sequence[tuple[list[str], str]], config: TaggingConfig, seed: int) -> ClassifierModel:

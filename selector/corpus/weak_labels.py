@@ -12,8 +12,7 @@ import pyarrow as pa
 from prereq.graph.errors import TableError
 from prereq.graph.skill import nearest
 from prereq.selector.corpus.keys import id_keys
-from prereq.selector.corpus.patterns import SkillMatcher
-from prereq.selector.corpus.watchdog import time_limit
+from prereq.selector.corpus.patterns import SkillMatcher, pattern_limit
 
 # one row per document; `skills` in graph order, by position; `hits` of its aliases and patterns; `stated` by the data
 WEAK_SCHEMA = pa.schema(
@@ -115,18 +114,9 @@ def weak_labels(
 
 
 def _hits(ids: Sequence[str], texts: pa.ChunkedArray, matcher: SkillMatcher, timeout_s: float) -> list[dict[int, int]]:
-    document = ""
-
-    def describe() -> TableError:
-        return TableError(
-            f"document {document!r}: {matcher.trying} takes more than tagging.pattern_timeout_s = {timeout_s:g} s; "
-            "rewrite the pattern so that no repeat holds another one, or lower tagging.max_characters"
-        )
-
     found = []
-    with time_limit(timeout_s, describe) as restart:
-        for name, text in zip(ids, texts, strict=True):
-            document = name
-            restart()
+    with pattern_limit(matcher, timeout_s) as begin:
+        for document, text in zip(ids, texts, strict=True):
+            begin(document)
             found.append(matcher.hits(text.as_py()))
     return found

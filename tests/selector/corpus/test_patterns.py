@@ -6,10 +6,10 @@ import unicodedata
 
 import pytest
 
-from prereq.graph.errors import GraphError
+from prereq.graph.errors import GraphError, TableError
 from prereq.graph.skill import Skill
 from prereq.selector.corpus.normalise import normalise
-from prereq.selector.corpus.patterns import WINDOW, SkillMatcher, _windows, is_word_character
+from prereq.selector.corpus.patterns import WINDOW, SkillMatcher, _windows, is_word_character, pattern_limit
 
 LOOPS = Skill(id="loops", aliases=("loop", "for loop", "iteration"), patterns=(r"^\s*(?:for|while)\b.*:$",))
 LISTS = Skill(id="lists", name="Lists", aliases=("list", "list comprehension"), patterns=(r"\.append\(", r"\[\]"))
@@ -171,3 +171,10 @@ def test_text_without_matches_on_random_texts_never_hits_by_alias() -> None:
         words = set(normalise(matcher.without_matches(text)).split())
         assert "ab" not in words
         assert "é" not in words
+
+
+def test_cutting_matches_out_is_held_to_the_time_limit_too() -> None:
+    matcher = SkillMatcher([Skill(id="bad", patterns=("(?:a+)+b",))])
+    with pytest.raises(TableError, match=r"document 'slow': .* of skill 'bad'"), pattern_limit(matcher, 0.2) as begin:
+        begin("slow")
+        matcher.without_matches("a" * 60 + " ab")

@@ -1,7 +1,10 @@
 """The classifier on planted topics: it learns them, judges itself honestly, and does not depend on batches."""
 
+import gzip
+import json
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +13,15 @@ import pytest
 from prereq.graph.errors import ConfigError
 from prereq.graph.skill import Skill
 from prereq.selector.corpus.patterns import SkillMatcher
-from prereq.selector.corpus.skill_classifier import Example, SkillScorer, common_words, document_words, fit, judge
+from prereq.selector.corpus.skill_classifier import (
+    Example,
+    SkillScorer,
+    common_words,
+    document_words,
+    fit,
+    judge,
+    learn,
+)
 from prereq.selector.corpus.tagging import TaggingConfig
 
 TOPICS = ("flour oven dough bake crust", "sail harbour anchor tide keel", "violin chord melody tempo choir")
@@ -93,7 +104,7 @@ def test_common_words_are_those_that_tell_no_skill_apart() -> None:
 
 def test_documents_are_read_without_the_terms_that_tagged_them() -> None:
     matcher = SkillMatcher([Skill(id="s", aliases=("dough",))])
-    assert document_words("Knead Dough, bakeBread!", matcher.without_matches, 100) == "knead bake bread"
+    assert document_words("Knead Dough, bakeBread!", matcher, 100) == "knead bake bread"
     assert document_words("Knead Dough, bakeBread!", None, 11) == "knead dough"
 
 
@@ -115,3 +126,39 @@ def test_training_that_diverges_is_repeated_with_a_lower_rate(monkeypatch: pytes
     monkeypatch.setattr(skill_classifier, "_LEARNING_RATES", (0.5, 0.25))
     with pytest.raises(ConfigError, match=r"diverges on 80 documents.*classifier_epochs \(now 100\)"):
         fit(examples(100), TaggingConfig(), seed=0)
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_exercises_get_the_concepts_that_they_teach(data_dir: Path) -> None:
+    """The protocol of the data's README: taught on concept pages, judged on exercises, candidates of the same track.
+
+    Measured: top-1 .224 to .236, top-5 .461 to .463 over three seeds; plain TF-IDF has .172 and .336.
+    """
+    taught, judged = [], []
+    with gzip.open(data_dir / "exercism" / "documents.jsonl.gz", "rt", encoding="utf-8") as file:
+        for entry in map(json.loads, file):
+            labels, kind = entry["labels"], entry["labels"]["kind"]
+            skills = set(labels["taught"] + labels.get("practices", []))
+            if kind in ("concept_about", "concept_introduction"):
+                taught.append((entry["text"], skills))
+            elif kind != "tests" and skills:
+                judged.append((entry["text"], skills))
+    ids = sorted(set().union(*(skills for _, skills in taught)))
+    rows = [Example(document_words(t, None, 8000), frozenset(ids.index(s) for s in skills)) for t, skills in taught]
+    random.Random(0).shuffle(rows)
+    model = learn(rows, TaggingConfig(classifier_min_documents=1), seed=0)
+    assert model is not None
+    assert len(judged) == 1166
+    scorer = SkillScorer(model)
+    track = np.array([ids[skill].split("/")[0] for skill in scorer.skills])
+    first = top_5 = 0
+    for row, (_, skills) in zip(
+        scorer.probabilities([document_words(t, None, 8000) for t, _ in judged]), judged, strict=True
+    ):
+        ranked = np.argsort(-np.where(track == min(skills).split("/")[0], row, -1), kind="stable")[:5]
+        best = [ids[scorer.skills[place]] for place in ranked]
+        first += best[0] in skills
+        top_5 += bool(set(best) & skills)
+    assert first / len(judged) > 0.172
+    assert top_5 / len(judged) > 0.336
