@@ -2,12 +2,15 @@
 
 signatures/00000/signatures.parquet   content, length, band_00 .., sketch; a row per document of part 0
 duplicates/all/duplicates.parquet     one row per dropped document: id, survivor, kind, similarity, source, place
-duplicates/all/fates-00000.parquet    kind, component, labels (gained); a row per document of part 0
-dedup/00000/part-00000.parquet        the kept documents of part 0 with content and component
+duplicates/all/fates-00000.parquet    kind, component, labels and sources gained; a row per document of part 0
+dedup/00000/part-00000.parquet        the kept documents of part 0, with content, component and merged_sources
+
+A kept document keeps its `source`; `merged_sources` adds those of the documents dropped for it, and its `labels` are
+the union with theirs.
 """
 
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -20,10 +23,10 @@ import pyarrow.parquet as pq
 
 from prereq.graph.errors import TableError
 from prereq.jobs.stages.runner import Bench, StageFile, StageResult, Task, run_stage
-from prereq.selector.corpus.duplicates import Duplicates, DuplicatesConfig, find_duplicates, merged_labels
+from prereq.selector.corpus.duplicates import Duplicates, DuplicatesConfig, find_duplicates, gathered
 from prereq.selector.corpus.minhash import SketchArray
 from prereq.selector.corpus.normalise import CONTENT_BYTES, normalise
-from prereq.selector.corpus.shingles import HashArray, IntArray, shingle_sets
+from prereq.selector.corpus.shingles import HashArray, IntArray, distinct, shingle_sets
 from prereq.selector.corpus.signing import Signed, sign
 
 BATCH_ROWS = 512  # documents read at a time
@@ -38,7 +41,9 @@ LISTED = pa.schema(
         ("place", pa.string()),
     ]
 )
-FATES = pa.schema([("kind", pa.string()), ("component", pa.int64()), ("labels", pa.list_(pa.string()))])
+STRINGS = pa.list_(pa.string())
+FATES = pa.schema([("kind", pa.string()), ("component", pa.int64()), ("labels", STRINGS), ("sources", STRINGS)])
+ADDED = ("content", "component", "merged_sources")  # columns that these stages add to documents
 
 
 def deduplicate(bench: Bench, documents: StageResult, config: DuplicatesConfig) -> StageResult:
@@ -201,33 +206,36 @@ def find(output: str, files: Sequence[tuple[str, int, str]], config: DuplicatesC
     found = find_duplicates(corpus, config)
     kinds = np.full(corpus.documents, "", dtype="<U5")
     kinds[found.dropped] = np.where(found.exact[found.dropped], "exact", "near")
-    gained = _list_dropped(f"{output}/duplicates.parquet", corpus, found, kinds)
+    labels, sources = _list_dropped(f"{output}/duplicates.parquet", corpus, found, kinds)
     for part, (lo, hi) in enumerate(zip(corpus.starts[:-1].tolist(), corpus.starts[1:].tolist(), strict=True)):
         fates = {
             "kind": [kind or None for kind in kinds[lo:hi].tolist()],
             "component": found.component[lo:hi],
-            "labels": [gained.get(row) for row in range(lo, hi)],
+            "labels": [labels.get(row) for row in range(lo, hi)],
+            "sources": [sources.get(row) for row in range(lo, hi)],
         }
         pq.write_table(pa.table(fates, schema=FATES), f"{output}/fates-{part:05d}.parquet", compression="zstd")
     return {
         "exact": int(np.count_nonzero(kinds == "exact")),
         "near": int(np.count_nonzero(kinds == "near")),
-        "components": len(np.unique(found.component)),
+        "components": len(distinct(found.component)),
     }
 
 
 def _list_dropped(
     path: str, corpus: PartCorpus, found: Duplicates, kinds: npt.NDArray[np.str_]
-) -> Mapping[int, list[str]]:
-    """Write one row per dropped document, in corpus order; return the labels that survivors gain, by row."""
-    survivors = np.unique(found.survivor[found.dropped])
+) -> tuple[Mapping[int, list[str]], Mapping[int, list[str]]]:
+    """Write a row per dropped document, in corpus order; return the labels and sources that survivors gain, by row."""
+    survivors = distinct(found.survivor[found.dropped])
     names = corpus.ids(survivors)
     labels: list[list[str]] = []
+    sources: list[list[str]] = []
     with pq.ParquetWriter(path, LISTED, compression="zstd") as writer:
         for part, positions in corpus.split(found.dropped):
             rows = positions + corpus.starts[part]
             table = corpus.read(part, ["id", "source", "place", "labels"], positions)
             labels += [own or [] for own in table.column("labels").to_pylist()]
+            sources += [[own] for own in table.column("source").to_pylist()]
             columns = {
                 "id": table.column("id"),
                 "survivor": names.take(pa.array(np.searchsorted(survivors, found.survivor[rows]))),
@@ -237,7 +245,8 @@ def _list_dropped(
                 "place": table.column("place"),
             }
             writer.write_table(pa.table(columns, schema=LISTED))
-    return merged_labels(labels, found.survivor[found.dropped].tolist())
+    kept = found.survivor[found.dropped].tolist()
+    return gathered(labels, kept), gathered(sources, kept)
 
 
 def keep(output: str, documents: str, signed: str, fates: str) -> dict[str, int]:
@@ -249,9 +258,13 @@ def keep(output: str, documents: str, signed: str, fates: str) -> dict[str, int]
             f"{documents}: {len(table)} documents, but {len(content)} signatures and {len(fate)} fates; "
             f"delete {Path(fates).parent} and run the same command again"
         )
+    if clash := [name for name in ADDED if name in table.schema.names]:
+        raise TableError(f"{documents}: deduplication adds the columns {clash}, which the documents have; rename them")
+    own = ([source] for source in table.column("source").to_pylist())
+    merged = pa.array(_union(own, fate.column("sources").to_pylist()), type=STRINGS)
     table = _with_gained_labels(table, fate.column("labels"))
-    table = table.append_column(pa.field("content", pa.binary(CONTENT_BYTES)), content)
-    table = table.append_column("component", fate.column("component"))
+    for name, column in zip(ADDED, (content, fate.column("component"), merged), strict=True):
+        table = table.append_column(name, column)
     kinds = fate.column("kind")
     kept = table.filter(kinds.is_null())
     pq.write_table(kept, f"{output}/part-00000.parquet", compression="zstd")
@@ -264,8 +277,11 @@ def _with_gained_labels(table: pa.Table, gained: pa.ChunkedArray) -> pa.Table:
     if gained.null_count == len(gained):
         return table
     index = table.schema.get_field_index("labels")
-    labels = [
-        own if more is None else sorted({*(own or []), *more})
-        for own, more in zip(table.column(index).to_pylist(), gained.to_pylist(), strict=True)
-    ]
-    return table.set_column(index, table.schema.field(index), pa.array(labels, type=table.schema.field(index).type))
+    field = table.schema.field(index)
+    labels = _union(table.column(index).to_pylist(), gained.to_pylist())
+    return table.set_column(index, field, pa.array(labels, type=field.type))
+
+
+def _union(own: Iterable[list[str] | None], gained: Iterable[list[str] | None]) -> list[list[str] | None]:
+    """Each document's own values as they are, or where it gained some the sorted union."""
+    return [has if more is None else sorted({*(has or []), *more}) for has, more in zip(own, gained, strict=True)]

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prereq.selector.corpus.minhash import SketchArray
-from prereq.selector.corpus.shingles import HashArray, IntArray, mix
+from prereq.selector.corpus.shingles import HashArray, IntArray, distinct, mix
 
 FULL = 32  # documents: up to this size every pair of a bucket is looked at
 LEADERS = 16  # documents of a larger bucket that all others of it are looked at with
@@ -76,7 +76,7 @@ class PairFinder:
         for members in buckets(mix(keys[rows]) ^ finer[rows]):
             if members.shape[1] <= FULL:
                 new += list(self._passing(_all_pairs(rows[members])))
-        self._found = np.unique(np.concatenate([self._found, *(self._code(pair) for pair in new)]))
+        self._found = distinct(np.concatenate([self._found, *(self._code(pair) for pair in new)]))
 
     def pairs(self) -> IntArray:
         """`(m, 2)` pairs (earlier, later), sorted by the later one, then by the earlier one."""
@@ -121,7 +121,7 @@ def buckets(keys: HashArray) -> Iterator[IntArray]:
         np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])) if len(keys) else np.empty(0, np.int64)
     )
     sizes = np.diff(np.concatenate([starts, [len(keys)]]))
-    for size in np.unique(sizes[sizes > 1]).tolist():
+    for size in distinct(sizes[sizes > 1]).tolist():
         first = starts[sizes == size]
         if size <= FULL:
             yield order[first[:, np.newaxis] + np.arange(size)]

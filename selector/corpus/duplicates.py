@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from prereq.graph.errors import ConfigError
 from prereq.selector.corpus.candidates import PairFinder, shared
 from prereq.selector.corpus.minhash import SketchArray, choose_bands
-from prereq.selector.corpus.shingles import HashArray, IntArray, Unit
+from prereq.selector.corpus.shingles import HashArray, IntArray, Unit, distinct
 from prereq.selector.corpus.verdict import FloatArray, Verdict
 
 BoolArray = npt.NDArray[np.bool_]
@@ -245,23 +245,23 @@ def _batches(pairs: IntArray, sizes: IntArray) -> Iterator[tuple[IntArray, IntAr
         return
     links = coo_array((np.ones(len(pairs), dtype=np.bool_), (pairs[:, 0], pairs[:, 1])), shape=(len(sizes), len(sizes)))
     _, group = connected_components(links, directed=False)
-    members = np.unique(pairs)
+    members = distinct(pairs)
     weight = np.bincount(group[members], weights=sizes[members])
     # batch: (groups,) a group belongs to the batch in which its first character falls
     batch = ((np.cumsum(weight) - weight) // BATCH_CHARACTERS).astype(np.int64)
-    for number in np.unique(batch[group[members]]).tolist():
+    for number in distinct(batch[group[members]]).tolist():
         yield members[batch[group[members]] == number], pairs[batch[group[pairs[:, 1]]] == number]
 
 
-def merged_labels(labels: Sequence[Sequence[str]], survivor: Sequence[int]) -> dict[int, list[str]]:
-    """The labels that each survivor gains: the sorted union over the documents dropped for it.
+def gathered(values: Sequence[Sequence[str]], survivor: Sequence[int]) -> dict[int, list[str]]:
+    """What each survivor gains: the sorted union over the documents dropped for it.
 
     Args:
-        labels: Labels of each dropped document.
+        values: Labels (or sources) of each dropped document.
         survivor: Its survivor's row.
     """
     gained: dict[int, set[str]] = {}
-    for own, row in zip(labels, survivor, strict=True):
+    for own, row in zip(values, survivor, strict=True):
         if own:
             gained.setdefault(int(row), set()).update(own)
     return {row: sorted(gained[row]) for row in sorted(gained)}

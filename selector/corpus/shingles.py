@@ -6,7 +6,7 @@ All arithmetic wraps modulo 2**64 on purpose, so it is the same on every machine
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from prereq.graph.errors import ConfigError
 HashArray = npt.NDArray[np.uint64]
 IntArray = npt.NDArray[np.int64]
 Unit = Literal["word", "character"]
+Integer = TypeVar("Integer", bound=np.integer[Any])
 
 CHUNK_CHARACTERS = 1 << 18  # text hashed in one go: its token arrays then fit a core's second-level cache
 LONG_WORD = 64  # bytes; a longer word is hashed with blake2b instead of 8 bytes per vectorised step
@@ -61,7 +62,7 @@ def shingle_sets(texts: Sequence[str], ngram: int = 5, unit: Unit = "word") -> I
     for chunk in chunks(texts):
         hashes, offsets = shingle(chunk, ngram, unit)
         for lo, hi in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
-            yield np.unique(hashes[lo:hi])
+            yield distinct(hashes[lo:hi])
 
 
 def chunks(texts: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -74,6 +75,14 @@ def chunks(texts: Sequence[str]) -> Iterator[Sequence[str]]:
             start, size = index + 1, 0
     if start < len(texts):
         yield texts[start:]
+
+
+def distinct(values: npt.NDArray[Integer]) -> npt.NDArray[Integer]:
+    """`np.unique` by sorting, for hot paths: numpy 2.3 and later build a hash table, up to 90 times slower."""
+    ordered = np.sort(values, axis=None)
+    first = np.ones(len(ordered), dtype=np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    return ordered[first]
 
 
 def jaccard(a: HashArray, b: HashArray) -> float:

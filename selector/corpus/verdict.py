@@ -1,11 +1,15 @@
 """Which near-duplicate candidates stay: each one judged against the kept ones before it, and who belongs together."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
 from prereq.selector.corpus.shingles import HashArray, IntArray, jaccard
 
 FloatArray = npt.NDArray[np.float64]
+
+_PLAIN = 1 << 16  # pairs turned into Python integers at a time, at some 150 bytes each
 
 
 class Verdict:
@@ -31,13 +35,16 @@ class Verdict:
         """
         best = 0.0
         current = -1
-        for earlier, later in pairs.tolist():
+        for earlier, later in _plain(pairs):
             if later != current:
                 current, best = later, 0.0
             kept = self._survivor[earlier] == earlier
             if not kept and self._root(earlier) == self._root(later):
                 continue  # it can neither be a survivor nor connect anything
-            similarity = jaccard(sets[earlier], sets[later])
+            a, b = sets[earlier], sets[later]
+            if min(len(a), len(b)) / max(len(a), len(b)) < self._threshold:
+                continue  # no set resembles one so much larger
+            similarity = jaccard(a, b)
             if similarity < self._threshold:
                 continue
             self._join(earlier, later)
@@ -59,3 +66,8 @@ class Verdict:
     def _join(self, a: int, b: int) -> None:
         a, b = self._root(a), self._root(b)
         self._parent[max(a, b)] = min(a, b)
+
+
+def _plain(pairs: IntArray) -> Iterator[list[int]]:
+    for lo in range(0, len(pairs), _PLAIN):
+        yield from pairs[lo : lo + _PLAIN].tolist()

@@ -121,7 +121,7 @@ def test_every_dropped_document_is_listed_with_a_kept_survivor(tmp_path):
         assert row["similarity"] == 1.0 if same else 0.8 <= row["similarity"] <= 1.0
 
 
-def test_labels_of_dropped_documents_move_to_their_survivor(tmp_path):
+def test_labels_and_sources_of_dropped_documents_move_to_their_survivor(tmp_path):
     rows = documents(
         [
             ("d", words(0, 100), ["z", "b"]),
@@ -134,6 +134,8 @@ def test_labels_of_dropped_documents_move_to_their_survivor(tmp_path):
     )
     _, kept, dropped = run(tmp_path, rows, 2)
     assert {row["id"]: row["labels"] for row in kept} == {"d": ["a", "b", "c", "z"], "g": ["z", "b"], "h": ["only"]}
+    assert [row["source"] for row in kept] == ["from-d", "from-g", "from-h"]
+    assert [row["merged_sources"] for row in kept] == [["from-d", "from-e", "from-f"], ["from-g"], ["from-h", "from-i"]]
     assert [(row["id"], row["survivor"], row["kind"], row["similarity"]) for row in dropped] == [
         ("e", "d", "near", 95 / 96),
         ("f", "d", "exact", 1.0),
@@ -192,6 +194,16 @@ def test_a_part_that_does_not_fit_its_fates_is_an_error_that_says_what_to_do(tmp
             str(stages / "signatures/00001/signatures.parquet"),
             str(fates),
         )
+
+
+def test_a_column_of_the_user_is_never_overwritten(tmp_path):
+    run(tmp_path, corpus(20), 20)
+    path = tmp_path / "ingest/part-00000.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.append_column("component", table.column("id")), path)
+    names = ("signatures/00000/signatures.parquet", "duplicates/all/fates-00000.parquet")
+    with pytest.raises(TableError, match=r"adds the columns \['component'\], which the documents have"):
+        keep(str(tmp_path), str(path), *(str(tmp_path / "stages" / name) for name in names))
 
 
 @pytest.mark.ray

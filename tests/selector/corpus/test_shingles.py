@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from prereq.graph.errors import ConfigError
 from prereq.selector.corpus.normalise import normalise
-from prereq.selector.corpus.shingles import CHUNK_CHARACTERS, chunks, jaccard, mix, shingle, shingle_sets
+from prereq.selector.corpus.shingles import CHUNK_CHARACTERS, chunks, distinct, jaccard, mix, shingle, shingle_sets
 
 WRAP = 2**64 - 1
 TEXTS = st.lists(st.text(max_size=40).map(normalise), max_size=8)
@@ -116,6 +116,11 @@ def test_chunks_keep_every_text_once_and_in_order():
     assert [text for chunk in cut for text in chunk] == texts
     assert [len(chunk) for chunk in cut] == [1, 2, 2]
     assert list(chunks([])) == []
+
+
+@given(st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 3)))
+def test_distinct_is_the_sorted_set(values):
+    assert distinct(np.array(values, dtype=np.uint64)).tolist() == sorted(set(values))
 
 
 def test_mix_is_a_bijection_on_a_sample():
