@@ -78,6 +78,24 @@ def test_a_bad_value_names_its_dotted_path_and_itself(key, value):
         mixer_config("skill_it", {key: value})
 
 
+def test_skill_it_defaults_are_the_papers_for_text_on_token_shares():
+    config = mixer_config("skill_it", {})
+    assert (config.learning_rate, config.window, config.reduction, config.floor) == (0.2, 3, "sum", 0.0)
+    assert (config.base, config.loss_timing, config.negatives, config.mode) == (
+        "tokens",
+        "end_of_round",
+        "keep",
+        "online",
+    )
+
+
+def test_a_message_states_the_interval_of_a_bounded_number():
+    with pytest.raises(ConfigError, match=r"expected a number in \[0, 1\)$"):
+        mixer_config("skill_it", {"floor": 1})
+    with pytest.raises(ConfigError, match="expected a number >= 0$"):
+        mixer_config("skill_it", {"learning_rate": -1})
+
+
 def test_the_smallest_legal_values_are_taken():
     config = mixer_config("skill_it", {"window": 1, "learning_rate": 0, "floor": 0})
     assert (config.window, config.learning_rate, config.floor) == (1, 0.0, 0.0)
