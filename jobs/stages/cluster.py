@@ -35,6 +35,7 @@ _NAMING_SCHEMA = pa.schema(
     [("cluster", pa.int32()), ("order", pa.uint64()), ("id", pa.string()), ("text", pa.large_string())]
 )
 _BATCH = 4096  # documents in memory at a time; the result does not depend on it
+_Keyed = tuple[npt.NDArray[np.uint64], npt.NDArray[np.object_], npt.NDArray[np.float32]]  # sample order, id, vector
 _LIBRARIES = ("numpy", "scikit-learn", "scipy")  # a fit depends on their versions
 
 
@@ -152,19 +153,22 @@ def vector_array(column: pa.ChunkedArray) -> npt.NDArray[np.float32]:
 def _sample_vectors(paths: list[str], limit: int, seed: int) -> npt.NDArray[np.float32]:
     """The vectors of the first `limit` documents in sample order, in that order (ties by id), `(n, d)`.
 
-    Part after part; never more than `limit` vectors and one part are held.
+    Part after part; never more than twice `limit` vectors and one part are held.
     """
-    order, ids, vectors = np.zeros(0, np.uint64), np.zeros(0, dtype=object), None
+    held: list[_Keyed] = []
     for path in paths:
         table = pq.read_table(path, columns=["id", "vector"])
-        names, rows = table["id"].to_pylist(), vector_array(table["vector"])
-        order = np.concatenate([order, sample_order(names, seed)])
-        ids = np.concatenate([ids, np.asarray(names, dtype=object)])
-        vectors = rows if vectors is None else np.concatenate([vectors, rows])
-        first = np.lexsort((ids, order))[:limit]
-        order, ids, vectors = order[first], ids[first], vectors[first]
-    assert vectors is not None
-    return vectors
+        names = table["id"].to_pylist()
+        held.append((sample_order(names, seed), np.asarray(names, dtype=object), vector_array(table["vector"])))
+        if sum(len(order) for order, _, _ in held) > 2 * limit:
+            held = [_first(held, limit)]
+    return _first(held, limit)[2]
+
+
+def _first(held: list[_Keyed], limit: int) -> _Keyed:
+    order, ids, vectors = (np.concatenate(arrays) for arrays in zip(*held, strict=True))
+    rows = np.lexsort((ids, order))[:limit]
+    return order[rows], ids[rows], vectors[rows]
 
 
 def _first_of_each(
