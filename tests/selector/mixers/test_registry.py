@@ -92,7 +92,7 @@ def test_skill_it_defaults_are_the_papers_for_text_on_token_shares():
 def test_a_message_states_the_interval_of_a_bounded_number():
     with pytest.raises(ConfigError, match=r"expected a number in \[0, 1\)$"):
         mixer_config("skill_it", {"floor": 1})
-    with pytest.raises(ConfigError, match="expected a number >= 0$"):
+    with pytest.raises(ConfigError, match=r"expected a number >= 0$"):
         mixer_config("skill_it", {"learning_rate": -1})
 
 
