@@ -16,8 +16,9 @@ from prereq.selector.corpus.stdlib_source import definitions, module_name
 from prereq.selector.corpus.streams import Damaged, blocks, lines
 
 _BOM = b"\xef\xbb\xbf"
-_BATCH_BYTES = 16 * 2**20  # of a Parquet batch
+_BATCH_BYTES = 4 * 2**20  # of a Parquet batch
 _BATCH_ROWS = 1024
+_BUFFER_BYTES = 2**20  # read ahead in each column; by default pyarrow holds all columns of a row group
 
 
 class Row(NamedTuple):
@@ -149,7 +150,7 @@ def read_parquet(stream: BinaryIO, compression: str, fields: Sequence[str], requ
         yield Lost(0, "unreadable_file", f"Parquet inside {compression} cannot be read; unpack it", 1, size)
         return
     try:
-        file = pq.ParquetFile(stream, page_checksum_verification=True)
+        file = pq.ParquetFile(stream, page_checksum_verification=True, pre_buffer=False, buffer_size=_BUFFER_BYTES)
         names = file.schema_arrow.names
         rows = [max(0, file.metadata.row_group(index).num_rows) for index in range(file.metadata.num_row_groups)]
         promised = file.metadata.num_rows

@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import random
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ import pytest
 import zstandard
 
 from prereq.selector.corpus.formats import Lost, Row, read_rows
+from prereq.selector.corpus.inputs import InputFile, open_input
 
 DOCUMENTS = [{"id": f"d{number}", "text": f"the text of {number} " + "wörd " * (number % 7)} for number in range(60)]
 JSONL = "".join(json.dumps(document, ensure_ascii=False) + "\n" for document in DOCUMENTS).encode()
@@ -231,3 +233,20 @@ def test_damaged_parquet_keeps_a_row_or_lists_it(seed: int):
     else:
         assert len(kept(rows)) + listed >= len(DOCUMENTS)
         assert all(fields in DOCUMENTS for fields in kept(rows))
+
+
+def test_a_large_row_group_is_not_held_as_a_whole(tmp_path: Path):
+    """pyarrow reads all of a row group ahead unless told not to, and again when it reads through a Python file."""
+    path = tmp_path / "large.parquet"
+    rng = random.Random(0)
+    table = pa.table({"id": [str(n) for n in range(3000)], "text": [rng.randbytes(5000).hex() for _ in range(3000)]})
+    pq.write_table(table, path, row_group_size=3000, compression="zstd")
+    del table
+    before, most, count = pa.total_allocated_bytes(), 0, 0
+    with open_input(InputFile("large.parquet", str(path), "parquet", "", 0)) as stream:
+        settings = {"fields": ("id", "text"), "required": ("id", "text"), "max_bytes": 10**6}
+        for _row in read_rows(stream, "large.parquet", "parquet", "", **settings):
+            most = max(most, pa.total_allocated_bytes() - before)
+            count += 1
+    assert count == 3000
+    assert most < 12 * 2**20, "one batch of 4 MiB and what it is decoded from, not the 15 MB of the file"
