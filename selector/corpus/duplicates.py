@@ -142,7 +142,7 @@ class Duplicates:
 def find_duplicates(corpus: Corpus, config: DuplicatesConfig) -> Duplicates:
     """Apply the rules of this module to a corpus.
 
-    Memory: about 100 bytes per document (digests and their order, keys of `BANDS_AT_ONCE` bands, fates), `num_perm`
+    Memory: about 180 bytes per document (digests and their order, keys of `BANDS_AT_ONCE` bands, fates), `num_perm`
     bytes and the id per document that shares a band, 24 bytes per pair, the shingle sets of one batch of candidates.
     """
     lengths = corpus.lengths()
