@@ -127,9 +127,9 @@ def assign(vectors: FloatArray, centroids: FloatArray) -> tuple[npt.NDArray[np.i
 def name_clusters(texts: Mapping[int, Sequence[str]], clusters: int, config: ClusteringConfig) -> list[str]:
     """A name for each cluster: the terms that are frequent in it and rare elsewhere, joined by ", ".
 
-    A term weighs p log(1 + p / (q + 0.02)), with p the share of the cluster's documents that hold it and q the mean
-    share in the other clusters. Terms are words of at least three letters that two documents of the cluster hold (one,
-    where it has one document). Names that agree get further terms, then a number.
+    A term weighs p log((p + 0.02) / (q + 0.02)), with p the share of the cluster's documents that hold it and q the
+    mean share in the other clusters. Terms are words of at least three letters, English function words apart, that two
+    documents of the cluster hold (one, where it has one document). Names that agree get further terms, then a number.
 
     Args:
         texts: Some documents of each cluster.
@@ -138,7 +138,7 @@ def name_clusters(texts: Mapping[int, Sequence[str]], clusters: int, config: Clu
 
     Source:
         After c-TF-IDF (Grootendorst 2022, "BERTopic", section 3.3), with shares of documents in place of counts of
-        terms: one long document must not name a cluster.
+        terms (one long document must not name a cluster), and a ratio that is 1 for what all clusters share.
     """
     shares: list[dict[str, float]] = []
     for cluster in range(clusters):
@@ -158,7 +158,9 @@ def _rank(share: Mapping[str, float], total: Mapping[str, float], clusters: int)
     weight = {}
     for word, p in share.items():
         q = max(0.0, total[word] - p) / max(1, clusters - 1)
-        weight[word] = round(p * math.log(1 + p / (q + _RARE)), 9)  # rounded: sums of shares differ in the last bits
+        weight[word] = round(
+            p * math.log((p + _RARE) / (q + _RARE)), 9
+        )  # rounded: sums of shares differ in the last bits
     return sorted(share, key=lambda word: (-weight[word], -share[word], word))
 
 
