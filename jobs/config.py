@@ -19,6 +19,7 @@ from prereq.graph.skill_graph import SkillGraph
 from prereq.jobs.config_errors import explain
 from prereq.jobs.config_file import find_config, read_settings, shipped_folder
 from prereq.jobs.executor import RayConfig
+from prereq.jobs.train.config import TrainConfig
 from prereq.selector.corpus.clustering import ClusteringConfig
 from prereq.selector.corpus.documents import IngestConfig, SourceConfig
 from prereq.selector.corpus.duplicates import DuplicatesConfig
@@ -138,6 +139,7 @@ class RunConfig(BaseModel):
     rows_per_group: int | None = None  # rows of a shard's row groups; none: a divisor of global_batch
     state_every: int = 1  # rounds between two copies of large mixer arrays
 
+    train: TrainConfig = TrainConfig()  # the reference trainer
     ray: RayConfig = RayConfig()  # where stages run; changes no byte of a result
 
     @model_validator(mode="after")
