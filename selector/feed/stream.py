@@ -101,6 +101,11 @@ class Feed:
         return self._info.skills
 
     @property
+    def uses_feedback(self) -> bool:
+        """Whether the run's mixer moves with reports, so that rounds wait for them."""
+        return self._info.uses_feedback
+
+    @property
     def waited_s(self) -> float:
         """Seconds spent waiting for rounds."""
         return self._waiter.waited_s
@@ -166,7 +171,8 @@ class Feed:
 
         Args:
             losses: Skill -> nats per token over the control split; None: not measured.
-            step: `Batch.step` of the last batch trained on; default: that of the last batch handed out.
+            step: `Batch.step` of the last batch trained on; default: that of the last batch handed out. The report
+                holds the number of global batches trained on, which is one more.
             eval_tokens: Skill -> tokens behind its loss.
             arm_losses: Arm -> nats per token.
             signals: Name -> {id: number}; those that the mixer declares must be there.
@@ -183,7 +189,7 @@ class Feed:
         if self._rank == 0 and self._manifest is not None:
             feedback = make_feedback(
                 number,
-                self._state.step or 0 if step is None else int(step),
+                self._state.next_step if step is None else int(step) + 1,
                 tokens_through(self._run, self._manifest, self._state.tokens, number),
                 losses,
                 eval_tokens,

@@ -60,7 +60,7 @@ def test_a_report_is_written_with_everything_a_mixer_needs(make_run: MakeRun) ->
     assert value == {
         "format": "prereq.feedback/1",
         "round": 1,
-        "step": 5,
+        "step": 6,  # global batches trained on
         "tokens_seen": run.tokens[0] + run.tokens[1],
         "losses": {"add": 0.5, "count": None, "read": 2},
         "eval_tokens": {"add": 70, "read": 3},
