@@ -2,8 +2,9 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -86,9 +87,11 @@ def fit_centroids(vectors: FloatArray, clusters: int, config: ClusteringConfig, 
     Source:
         Sculley 2010, "Web-scale k-means clustering"; Dhillon and Modha 2001 for the spherical passes.
     """
+    from sklearn.cluster import MiniBatchKMeans
+
     wanted = min(clusters, _count_distinct(vectors, clusters))
-    with threadpool_limits(1):
-        centroids = _mini_batches(vectors, wanted, config, seed)
+    with threadpool_limits(1):  # after the import above: only libraries that are loaded by then are held to one thread
+        centroids = _mini_batches(MiniBatchKMeans, vectors, wanted, config, seed)
         assigned, _ = assign(vectors, centroids)
         for _ in range(config.polish):
             centroids = _directions(vectors, assigned, centroids)
@@ -192,11 +195,11 @@ def _count_distinct(vectors: FloatArray, limit: int) -> int:
     return len(seen)
 
 
-def _mini_batches(vectors: FloatArray, clusters: int, config: ClusteringConfig, seed: int) -> FloatArray:
-    from sklearn.cluster import MiniBatchKMeans
-
+def _mini_batches(
+    kmeans: Callable[..., Any], vectors: FloatArray, clusters: int, config: ClusteringConfig, seed: int
+) -> FloatArray:
     batch = min(config.batch_size, len(vectors))
-    fitted = MiniBatchKMeans(
+    fitted = kmeans(
         n_clusters=clusters,
         init="k-means++",
         batch_size=batch,

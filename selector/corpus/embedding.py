@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
+from threadpoolctl import threadpool_limits
 
 from prereq.graph.canonical import canonical_json
 from prereq.graph.errors import ConfigError, TableError
@@ -216,7 +217,8 @@ def _fit_tfidf(lines: Sequence[str], config: EmbeddingConfig, seed: int) -> tupl
     table = sparse.diags(1 / np.maximum(lengths, _SHORTEST)) @ table
     rank = min(config.dim, *table.shape)
     start = int(np.random.default_rng([seed, _SVD]).integers(2**31))
-    _, _, right = randomized_svd(table, n_components=rank, n_iter=5, random_state=start)
+    with threadpool_limits(1):  # after the import above: only libraries that are loaded by then are held to one thread
+        _, _, right = randomized_svd(table, n_components=rank, n_iter=5, random_state=start)
     rows[:, :rank] = right.T * weight[:, None]
     return words, rows.astype(np.float32)
 

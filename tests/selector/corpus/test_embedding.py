@@ -1,6 +1,9 @@
 """Embeddings: planted topics are told apart, samples depend on ids alone, nothing is ever NaN."""
 
 import itertools
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -44,6 +47,28 @@ def test_documents_of_a_topic_lie_near_each_other(method: str) -> None:
     assert not missing.any()
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
     assert contrast(vectors, labels) > 0.7
+
+
+def test_threads_of_the_machine_change_no_byte() -> None:
+    """The SVD's products change their last bits with the number of BLAS threads, so the fit holds it to one."""
+    program = """
+import numpy as np
+from threadpoolctl import threadpool_limits
+from prereq.graph.canonical import sha256_hex
+from prereq.selector.corpus.embedding import EmbeddingConfig, fit
+rng = np.random.default_rng(0)
+words = np.array([f"{chr(97 + i % 26)}{chr(97 + i // 26 % 26)}{chr(97 + i // 676)}" for i in range(3000)])
+texts = [" ".join(words[(rng.zipf(1.3, 100) - 1) % 3000]) for _ in range(3000)]
+with threadpool_limits(1):  # as the executor does, before scikit-learn and its libraries are loaded
+    model = fit(texts, EmbeddingConfig(method="tfidf"), 0)
+print(sha256_hex(b"".join(model.files().values())))
+"""
+    digests = set()
+    for threads in ("1", "4"):
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+        command = [sys.executable, "-c", program]
+        digests.add(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
+    assert len(digests) == 1
 
 
 @pytest.mark.parametrize("method", METHODS)
