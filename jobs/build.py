@@ -2,7 +2,9 @@
 
 import argparse
 import json
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -262,7 +264,12 @@ class _Lazy(AbstractContextManager["_Lazy"]):
         if not tasks:
             return iter(())
         if self._started is None:
+            before = signal.getsignal(signal.SIGTERM)
             self._started = self._make().__enter__()
+            if before is not None and threading.current_thread() is threading.main_thread():
+                signal.signal(
+                    signal.SIGTERM, before
+                )  # Ray takes SIGTERM for a crash: it prints stacks and exits with 1
         return self._started.run(function, tasks)
 
 

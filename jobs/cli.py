@@ -14,7 +14,6 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any, NoReturn
 
 from prereq.graph.errors import ConfigError, PrereqError
@@ -22,6 +21,7 @@ from prereq.graph.errors import ConfigError, PrereqError
 _GO_ON = "interrupted; run the same command again to go on"
 _STORAGE = {
     errno.ENOSPC: "free space and run the same command again",
+    errno.EFBIG: "raise the limit on file sizes (ulimit -f) and run the same command again",
     errno.EDQUOT: "free space and run the same command again",
     errno.EROFS: "choose a folder that can be written",
     errno.EACCES: "mend its permissions or choose another path",
@@ -72,10 +72,6 @@ VERBS = (
 )
 
 
-class _Terminated(BaseException):
-    """SIGTERM arrived."""
-
-
 def make_parser() -> argparse.ArgumentParser:
     """The command line's parser; verbs whose module is not installed are left out."""
     shared = argparse.ArgumentParser(add_help=False)
@@ -121,18 +117,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.verb is None:
         parser.print_help()
         return 2
-    signal.signal(signal.SIGTERM, _terminate)
+    received: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: _interrupt(received, number))
     try:
         return _run_verb(args)
     except PrereqError as error:
         return _fail(str(error), 2)
-    except (KeyboardInterrupt, _Terminated) as stop:
-        return _fail(_GO_ON, 130 if isinstance(stop, KeyboardInterrupt) else 143)
-    except SystemExit as leave:
-        # Ray puts its own handler in place of ours, which leaves with the signal's number
-        if leave.code != signal.SIGTERM:
-            raise
-        return _fail(_GO_ON, 143)
+    except KeyboardInterrupt:
+        return _fail(_GO_ON, 128 + (received[0] if received else signal.SIGINT))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone: nothing more to say
         return 141
@@ -144,8 +136,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"{getattr(cause, 'filename', None) or 'writing'}: {os.strerror(number)}; {_STORAGE[number]}", 2)
 
 
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise _Terminated
+def _interrupt(received: list[int], number: int) -> NoReturn:
+    """Treat a signal as Ctrl-C; Ray's waits let no other exception through."""
+    received.append(number)
+    raise KeyboardInterrupt
 
 
 def _fail(message: str, code: int) -> int:

@@ -105,7 +105,7 @@ def test_what_is_wrong_is_one_line_and_exit_2(
     [
         (TableError("part 3: is damaged"), 2, "prereq: part 3: is damaged\n"),
         (KeyboardInterrupt(), 130, "prereq: interrupted; run the same command again to go on\n"),
-        (SystemExit(signal.SIGTERM), 143, "prereq: interrupted; run the same command again to go on\n"),
+        (OSError(errno.EFBIG, "x"), 2, "prereq: writing: File too large; raise the limit on file sizes"),
         (OSError(errno.ENOSPC, "x", "/pool/part"), 2, "prereq: /pool/part: No space left on device; free space and"),
         (PermissionError(errno.EACCES, "x", "/pool"), 2, "prereq: /pool: Permission denied; mend its permissions"),
     ],
