@@ -35,7 +35,8 @@ class ShardReader:
         self._name: str | None = None  # of the open shard
         self._file: Any = None
         self._starts: list[int] = []  # first row of each row group of the open shard, and the end
-        self._groups: dict[int, pa.Table] = {}  # of the open shard, those that the last range touched
+        self._columns_there: list[str] = []  # that are read from the open shard
+        self._kept: tuple[int, int, pa.Table] | None = None  # first and last row group of the last range, its rows
 
     def read(self, manifest: RoundManifest, start: int, stop: int) -> pa.Table:
         """Rows [start, stop) of a round, in order.
@@ -57,7 +58,7 @@ class ShardReader:
         """Close the open shard."""
         if self._file is not None:
             self._file.close(force=True)
-        self._name, self._file, self._groups = None, None, {}
+        self._name, self._file, self._kept = None, None, None
 
     def _read_shard(self, manifest: RoundManifest, shard: Shard, start: int, stop: int) -> pa.Table:
         name = f"{round_folder(manifest.round)}/{shard.path}"
@@ -67,19 +68,30 @@ class ShardReader:
             self._open(manifest.round, shard, name)
         first, last = bisect_right(self._starts, start) - 1, bisect_right(self._starts, stop - 1)
         try:
-            self._groups = {
-                g: self._groups[g] if g in self._groups else self._file.read_row_group(g, columns=self._wanted(where))
-                for g in range(first, last)
-            }
+            table = self._groups(first, last)
         except (OSError, pa.ArrowInvalid) as error:
-            raise ManifestError(f"{where}: rows {start} to {stop} cannot be read ({error}); {_repair(manifest)}") from (
-                error
-            )
-        table = pa.concat_tables(self._groups.values())
+            repair = _repair(manifest.round)
+            raise ManifestError(f"{where}: rows {start} to {stop} cannot be read ({error}); {repair}") from error
         return table.slice(start - self._starts[first], stop - start)
 
-    def _wanted(self, where: str) -> list[str]:
-        there = self._file.schema_arrow.names
+    def _groups(self, first: int, last: int) -> pa.Table:
+        """Rows of the row groups [first, last) of the open shard; those of the last range are not read again."""
+        pieces, read_from = [], first
+        if self._kept is not None and self._kept[0] <= first < self._kept[1]:
+            kept_first, kept_last, kept = self._kept
+            read_from = min(kept_last, last)
+            pieces.append(
+                kept.slice(
+                    self._starts[first] - self._starts[kept_first], self._starts[read_from] - self._starts[first]
+                )
+            )
+        if read_from < last:
+            pieces.append(self._file.read_row_groups(list(range(read_from, last)), columns=self._columns_there))
+        table = pieces[0] if len(pieces) == 1 else pa.concat_tables(pieces)
+        self._kept = (first, last, table)
+        return table
+
+    def _wanted(self, there: list[str], where: str) -> list[str]:
         wanted = self._columns or ("id", "arm", "skills", "n_tokens", "input_ids" if "input_ids" in there else "text")
         missing = [column for column in wanted if column not in there]
         if missing:
@@ -87,7 +99,7 @@ class ShardReader:
         return list(wanted)
 
     def _open(self, number: int, shard: Shard, name: str) -> None:
-        where, repair = self._run.path(name), _repair_round(number)
+        where, repair = self._run.path(name), _repair(number)
         try:
             size = self._run.size(name)
         except FileNotFoundError:
@@ -104,6 +116,7 @@ class ShardReader:
         if meta.num_rows != shard.samples:
             raise ManifestError(f"{where}: has {meta.num_rows} rows, the manifest says {shard.samples}; {repair}")
         rows = (meta.row_group(g).num_rows for g in range(meta.num_row_groups))
+        self._columns_there = self._wanted(self._file.schema_arrow.names, where)
         self._name, self._starts = name, list(accumulate(rows, initial=0))
 
     def _hash(self, name: str) -> str:
@@ -114,11 +127,7 @@ class ShardReader:
         return digest.hexdigest()
 
 
-def _repair(manifest: RoundManifest) -> str:
-    return _repair_round(manifest.round)
-
-
-def _repair_round(number: int) -> str:
+def _repair(number: int) -> str:
     return f"run `prereq sample --repair {number}` with this run's configuration to draw it again"
 
 
@@ -127,6 +136,6 @@ def _why_missing(run: Folder, number: int, shard: Shard, where: str) -> str:
     if run.exists(f"{round_folder(number)}/deleted.json"):
         return (
             f"{expected}; retention (keep_rounds) deleted it behind the readers: load a newer checkpoint, "
-            f"or {_repair_round(number)}"
+            f"or {_repair(number)}"
         )
-    return f"{expected}; {_repair_round(number)}"
+    return f"{expected}; {_repair(number)}"
