@@ -49,6 +49,7 @@ def test_documents_of_a_topic_lie_near_each_other(method: str) -> None:
     assert contrast(vectors, labels) > 0.7
 
 
+@pytest.mark.slow
 def test_threads_of_the_machine_change_no_byte() -> None:
     """The SVD's products change their last bits with the number of BLAS threads, so the fit holds it to one."""
     program = """
