@@ -5,7 +5,8 @@ holdout/holdout/part-NNNNN.parquet  `split` of each document of part NNNNN
 holdout/holdout/evaluation.parquet  a user's own evaluation set, where there is one
 holdout/holdout/skills.json         documents per skill in the pool, in control, in report
 
-Only the "holdout" task sees all documents at once: about 150 bytes for each, and 45 for each skill of each.
+Only the "holdout" task sees all documents at once. Measured with two skills a document: 450 MiB at its peak for a
+million documents, 340 bytes for each further one.
 """
 
 import hashlib

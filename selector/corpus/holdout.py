@@ -1,7 +1,7 @@
 """Choosing the holdout: documents of each skill that are never drawn, in a control and a report split.
 
 Works on arrays only. Whole groups move: documents cut from one source document, and near duplicates of each other, lie
-on the same side. Memory is about 60 bytes per document and 40 per (document, skill) pair.
+on the same side.
 """
 
 import math

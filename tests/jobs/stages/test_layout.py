@@ -267,8 +267,8 @@ def test_stored_order_is_the_seeded_order_of_ids(tmp_path: Path) -> None:
 
 
 def test_row_groups_keep_to_their_size_and_large_arms_take_several_parts(tmp_path: Path) -> None:
-    corpus = make_corpus(120)
-    heavy = Corpus([{**row, "text": row["text"] + " x" * 30_000} for row in corpus.rows], corpus.vectors)
+    corpus = make_corpus(60)
+    heavy = Corpus([{**row, "text": row["text"] + " x" * 60_000} for row in corpus.rows], corpus.vectors)
     pool = make_pool(tmp_path, heavy, layout=LayoutConfig(rows_per_group=8, part_mib=1))
     manifest, _, _ = read_pool(pool)
     paths = sorted(pool.glob("part-*"))
@@ -344,11 +344,11 @@ def test_a_corpus_of_one_document_and_one_without_tags(tmp_path: Path) -> None:
 
 def test_a_part_without_pool_documents_is_no_trouble(tmp_path: Path) -> None:
     """With one document a part, every held-out document leaves its part empty."""
-    corpus = make_corpus(60)
+    corpus = make_corpus(24)
     config = HoldoutConfig(min_documents=1, max_share=0.4)
     _, rows, held = read_pool(make_pool(tmp_path, corpus, part_rows=1, holdout=config))
-    assert len(held) > 5
-    assert len(rows) + len(held) <= 60
+    assert len(held) > 3
+    assert len(rows) + len(held) <= 24
 
 
 def test_parts_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
