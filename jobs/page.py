@@ -33,6 +33,7 @@ p { margin: 0 0 10px; }
 .scroll { overflow: auto; max-width: 100%; }
 .tall { max-height: 640px; }
 svg { display: block; }
+svg.chart { max-width: 100%; height: auto; }
 table { border-collapse: collapse; width: 100%; font-size: 13px; font-variant-numeric: tabular-nums; }
 th, td { padding: 4px 10px; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap;
   unicode-bidi: isolate; }

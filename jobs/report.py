@@ -6,14 +6,14 @@ written at any time of a run.
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from prereq.graph.render import to_svg
 from prereq.jobs.facts import RunSummary, SkillSummary, mean, status
+from prereq.jobs.figures import figures
 from prereq.jobs.page import Cell, Column, Markup, bar, card, folded, page, table, text, tile
 from prereq.jobs.summary import summarise
 from prereq.jobs.summary import table as text_table
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 NAME = "report.html"
 _ROUNDS_SHOWN = 200  # rows of the table of rounds
-_SKILLS_DRAWN = 400  # a graph of more is not drawn: nobody could read it
 _EXAMPLES, _CHARACTERS = 2, 200  # documents per arm, characters of each
 _EXAMPLE_ARMS = 60
 
@@ -53,8 +52,7 @@ def render(summary: RunSummary, run: Folder) -> str:
         _head(summary),
         _tiles(summary),
         _warnings(summary),
-        *_charts(summary),
-        _graph(summary),
+        *figures(summary),
         _skills(summary),
         _rounds(summary),
         _arms(summary),
@@ -93,31 +91,6 @@ def _warnings(summary: RunSummary) -> str:
         return ""
     items = "".join(f"<li>{text(line)}</li>" for line in summary.warnings)
     return card("Worth knowing", "", f"<ul>{items}</ul>", look=" warn")
-
-
-def _charts(summary: RunSummary) -> Iterator[str]:
-    return iter(())
-
-
-def _graph(summary: RunSummary) -> str:
-    graph = summary.graph
-    if graph is None:
-        return ""
-    if len(graph) > _SKILLS_DRAWN:
-        return card("Skill graph", f"{len(graph):,} skills are too many to draw; `prereq graph show` lists them")
-    known = [skill for skill in summary.skills if skill.id in graph]
-    fill = {skill.id: None if skill.change is None else min(1.0, max(0.0, -skill.change)) for skill in known}
-    labels = {
-        skill.id: f"{skill.first_loss:.2f} → {skill.last_loss:.2f}" for skill in known if skill.last_loss is not None
-    }
-    measured = any(value is not None for value in fill.values())
-    drawing = to_svg(graph, fill if measured else None, labels or None, title="Skill graph", fill_name="loss removed")
-    note = (
-        "Control loss, first to last report; the darker, the larger the share of the loss that is gone"
-        if measured
-        else ""
-    )
-    return card("Skill graph", note, f'<div class="scroll">{drawing}</div>')
 
 
 def _skills(summary: RunSummary) -> str:
