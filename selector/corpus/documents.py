@@ -25,7 +25,7 @@ CONTENT_ID_DIGITS = 32  # hex digits of an id made from content: 128 bits
 # columns that the pipeline itself writes, now or in a later stage
 RESERVED_COLUMNS = frozenset(
     {"id", "text", "source", "parent", "place", "labels", "content", "component", "n_tokens", "arm", "skills", "split"}
-    | {"input_ids", "lengths", "ids", "arms"}
+    | {"input_ids", "lengths", "ids", "arms", "merged_sources"}
 )
 FORMATS = ("auto", "parquet", "jsonl", "text", "stdlib")
 Format = Literal["auto", "parquet", "jsonl", "text", "stdlib"]
