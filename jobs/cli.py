@@ -65,9 +65,12 @@ VERBS = (
         "{pool_dir}, {run_dir}: build, sample, train",
     ),
     Verb("sweep", "prereq.jobs.sweep", "several runs over one pool, compared", "{run_dir}: one run for each member"),
-    Verb("report", "prereq.jobs.report", "a run as one HTML page", "{run_dir}: write the report"),
+    Verb("report", "prereq.jobs.report", "a run (or its folder) as one HTML page", "{run_dir}: write the report"),
     Verb(
-        "inspect", "prereq.jobs.inspect", "check a pool or a run, say what is in it", "{run_dir}, {pool_dir}: read only"
+        "inspect",
+        "prereq.jobs.inspect",
+        "say what a pool or a run (or its folder) holds, and whether it is whole",
+        "{run_dir}, {pool_dir}: read only",
     ),
 )
 
@@ -92,6 +95,9 @@ def make_parser() -> argparse.ArgumentParser:
             added = verbs.add_parser(verb.name, parents=[shared], help=verb.help, description=verb.help)
             if verb.name == "sample":
                 added.add_argument("--repair", type=int, metavar="N", help="write damaged shards of round N again")
+            if verb.name == "inspect":
+                added.add_argument("--verify", action="store_true", help="check every digest; exit 2 where one fails")
+                added.add_argument("--follow", action="store_true", help="a line per round and report until the end")
     _add_graph(verbs, shared)
     return parser
 
@@ -159,12 +165,30 @@ def _run_verb(args: argparse.Namespace) -> int:
         if args.set:
             raise ConfigError(f"--set {args.set[0]}: changes for all runs of a sweep belong under `set:` in its file")
         return int(importlib.import_module(verb.module).main_sweep(args.config, args))
+    if verb.name in ("report", "inspect") and _is_folder(args.config):  # of a run or a pool, without a configuration
+        if args.set:
+            raise ConfigError(f"--set {args.set[0]}: {args.config} is a folder, not a configuration; leave --set out")
+        if args.dry_run:
+            print(f"{verb.name} would work on {args.config}")
+            return 0
+        return int(getattr(importlib.import_module(verb.module), f"main_{verb.name}")(args.config, args))
     from prereq.jobs.config import load_config
 
     config = load_config(args.config, args.set)
     if args.dry_run:
         return _dry_run(verb, config.resolved(), as_json=args.json)
     return int(getattr(importlib.import_module(verb.module), f"main_{verb.name}")(config, args))
+
+
+def _is_folder(name: str) -> bool:
+    """Whether the name is a folder (or a URL of one) that holds a run or a finished pool."""
+    if "://" not in name and not os.path.isdir(name):
+        return False
+    from prereq.jobs.inspect import kind_of
+
+    if kind_of(name) is None:
+        raise ConfigError(f"{name}: holds neither a run (run.json) nor a finished pool (manifest.json)")
+    return True
 
 
 def _dry_run(verb: Verb, resolved: dict[str, Any], *, as_json: bool) -> int:

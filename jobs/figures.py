@@ -54,9 +54,8 @@ def _mixture(summary: RunSummary, rounds: list[int], shares: Shares) -> str:
     untagged = max(shares[NO_SKILL], default=0.0) > 0
     rest = " and ".join([*([f"{others} other skills"] if others else []), *(["no skill"] if untagged else [])])
     how = "" if summary.exact else ", estimated from the arms' shares per skill"
-    note = f"Share of the tokens drawn in each round{how}, and on the right at the end; " + (
-        f"the {len(top)} skills drawn most, {rest} make up the rest" if rest else "every skill"
-    )
+    which = f"; {rest} make up the rest" if rest else ""
+    note = f"Share of the tokens drawn in each round{how}; the figures are those of the end{which}"
     return card("What was drawn", note, stacked(rounds, _unique({s: shares[s] for s in top}, names), rest))
 
 

@@ -1,0 +1,279 @@
+"""`prereq inspect`: what a pool or a run holds, in a few lines or as JSON; whether every digest holds; a run live.
+
+Only reads. Exit code 2 when `--verify` finds something that does not hold.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from prereq.graph.errors import ConfigError, ManifestError
+from prereq.jobs.facts import mean
+from prereq.jobs.summary import pool_counts
+from prereq.jobs.table import printable
+from prereq.jobs.verify import Findings, verify_pool, verify_run
+from prereq.selector.mixers.shares import NO_SKILL
+from prereq.selector.rounds.feedback import read_feedback
+from prereq.selector.rounds.manifest import RoundManifest, read_chain, read_manifest
+from prereq.selector.rounds.pool import Pool
+from prereq.selector.rounds.run import read_done, read_run
+from prereq.selector.storage import Folder
+
+if TYPE_CHECKING:
+    from prereq.jobs.config import RunConfig
+
+Kind = Literal["run", "pool"]
+_POLL_S = 0.5  # between two looks for a new round
+_LISTED = 8  # names on one line
+
+
+def kind_of(path: str) -> Kind | None:
+    """What a folder holds: a run, a finished pool, or neither."""
+    folder = Folder(path)
+    if folder.exists("run.json"):
+        return "run"
+    return "pool" if folder.exists("manifest.json") else None
+
+
+def run_facts(path: str) -> dict[str, Any]:
+    """What a run holds, plain values.
+
+    Raises:
+        ManifestError: There is no run, or its chain does not hold together.
+        FeedbackError: A report on disk is malformed.
+    """
+    run = Folder(path)
+    info = read_run(run)
+    if info is None:
+        raise ManifestError(f"{run.name}: no run (run.json is missing)")
+    chain, done = read_chain(run), read_done(run)
+    names = run.names("feedback")
+    reported = sorted(int(name[:-5]) for name in names if name[:-5].isdigit() and name.endswith(".json"))
+    applied = [entry["round"] for manifest in chain for entry in manifest.feedback if entry["round"] != "initial"]
+    newest = read_feedback(run, reported[-1]) if reported else read_feedback(run, "initial")
+    return {
+        "kind": "run",
+        "path": path,
+        "mixer": info.mixer,
+        "uses_feedback": info.uses_feedback,
+        "config": info.config,
+        "pool": info.pool_path,
+        "pool_sha256": info.pool,
+        "seed": info.seed,
+        "global_batch": info.global_batch,
+        "lookahead": info.lookahead,
+        "policy": info.policy,
+        "rounds": len(chain),
+        "documents": sum(manifest.documents for manifest in chain),
+        "tokens": sum(manifest.tokens for manifest in chain),
+        "bytes": sum(manifest.bytes for manifest in chain),
+        "last": chain[-1].sha256 if chain else None,
+        "mixture": chain[-1].mixture["skills"] if chain else {},
+        "done": None if done is None else done.reason,
+        "reports": {
+            "initial": "initial.json" in names,
+            "rounds": reported,
+            "late": [name for name in names if name.endswith(".late.json")],
+            "newest_mean_loss": mean(newest.losses.values()) if newest else None,
+        },
+        "last_applied": max(applied) if applied else None,
+        "staleness": chain[-1].round - max(applied) if applied else None,
+        "readers": {name.removesuffix(".json"): _reader(run, name) for name in run.names("readers")},
+        "deleted": [m.round for m in chain if run.exists(f"rounds/{m.round:06d}/deleted.json")],
+    }
+
+
+def _reader(run: Folder, name: str) -> int:
+    try:
+        return int(json.loads(run.read(f"readers/{name}"))["round"])
+    except (ValueError, KeyError, TypeError) as error:
+        where = run.path(f"readers/{name}")
+        raise ManifestError(f"{where}: not a reader's state ({error}); delete it if that reader is gone") from error
+
+
+def pool_facts(path: str) -> dict[str, Any]:
+    """What a pool holds, plain values; ManifestError when there is no finished pool."""
+    pool = Pool(path)
+    documents, held = pool_counts(pool)
+    names = pool.names()
+    counts: dict[str, Any] = {}
+    warnings: list[str] = []
+    if pool.folder.exists("summary.json"):
+        told = json.loads(pool.folder.read("summary.json"))
+        counts, warnings = told.get("counts", {}), told.get("warnings", [])
+    return {
+        "kind": "pool",
+        "path": path,
+        "sha256": pool.sha256,
+        "config": pool.manifest["config"],
+        "seed": pool.manifest["seed"],
+        "documents": pool.manifest["documents"],
+        "tokens": pool.manifest["tokens"],
+        "arms": [{"id": a.id, "name": names[a.id], "documents": a.rows, "tokens": a.tokens} for a in pool.layouts],
+        "skills": [{"id": s, "documents": documents.get(s, 0), "control": held.get(s, 0)} for s in pool.skills],
+        "counts": counts,
+        "warnings": warnings,
+    }
+
+
+def describe_run(facts: Mapping[str, Any]) -> list[str]:
+    """The facts of a run as lines for a terminal."""
+    reports, readers = facts["reports"], facts["readers"]
+    rounds = reports["rounds"]
+    told = [*(["untrained"] if reports["initial"] else []), *([f"{len(rounds)} rounds"] if rounds else [])]
+    loss = reports["newest_mean_loss"]
+    stale = "no report was applied yet" if facts["staleness"] is None else f"{facts['staleness']} rounds"
+    lines = {
+        "run": facts["path"],
+        "state": f"done ({facts['done']})" if facts["done"] else "going on, or stopped: not done",
+        "mixer": f"{facts['mixer']}, lookahead {facts['lookahead']}, policy {facts['policy']}, seed {facts['seed']}",
+        "pool": facts["pool"],
+        "rounds": f"{facts['rounds']:,}: {facts['documents']:,} documents, {facts['tokens']:,} tokens, "
+        f"{facts['bytes']:,} bytes" + (f"; shards of {len(facts['deleted'])} deleted" if facts["deleted"] else ""),
+        "mixture": _largest(facts["mixture"]),
+        "reports": (" and ".join(told) or "none")
+        + (f"; newest mean loss {loss:.4f}" if loss is not None else "")
+        + (f"; {len(reports['late'])} late" if reports["late"] else ""),
+        "staleness": stale if facts["uses_feedback"] else "the mixer uses no reports",
+        "readers": ", ".join(f"{name} at round {number}" for name, number in readers.items()) or "none",
+    }
+    return [f"{key:<10} {printable(value)}" for key, value in lines.items()]
+
+
+def describe_pool(facts: Mapping[str, Any]) -> list[str]:
+    """The facts of a pool as lines for a terminal."""
+    arms, skills, holdout = facts["arms"], facts["skills"], facts["counts"].get("holdout", {})
+    total = facts["tokens"] or 1
+    fewest = sorted(skills, key=lambda skill: (skill["documents"], skill["id"]))[:_LISTED]
+    lines = {
+        "pool": facts["path"],
+        "holds": f"{facts['documents']:,} documents, {facts['tokens']:,} tokens",
+        "arms": f"{len(arms)}; largest: "
+        + _largest({f"{arm['name']} ({arm['id']})": arm["tokens"] / total for arm in arms}, "; ", 4),
+        "skills": f"{len(skills)}; fewest documents: " + ", ".join(f"{s['id']} {s['documents']:,}" for s in fewest),
+        "holdout": f"{holdout['control']:,} control, {holdout['report']:,} report documents" if holdout else "",
+        "sha256": facts["sha256"],
+    }
+    shown = [f"{key:<10} {printable(value)}" for key, value in lines.items() if value]
+    return shown + [f"warning: {printable(line)}" for line in facts["warnings"]]
+
+
+def _largest(shares: Mapping[str, float], between: str = ", ", most: int = _LISTED) -> str:
+    order = sorted((name for name in shares if name != NO_SKILL), key=lambda name: (-shares[name], name))
+    more = f"{between}{len(order) - most} more" if len(order) > most else ""
+    return between.join(f"{name} {shares[name]:.1%}" for name in order[:most]) + more or "none"
+
+
+def follow(path: str, *, poll_s: float = _POLL_S, sleep: Callable[[float], None] = time.sleep) -> Iterator[str]:
+    """A line per round and per report of a run, those that are there first, until the run is done.
+
+    Args:
+        path: A run.
+        poll_s: Seconds between two looks.
+        sleep: Waits.
+    """
+    run = Folder(path)
+    if read_run(run) is None:
+        raise ManifestError(f"{run.name}: no run to follow (run.json is missing)")
+    rounds = 0
+    awaited: list[int | Literal["initial"]] = ["initial"]  # reports that are not told yet
+    while True:
+        done = read_done(run)  # before the rounds: nothing comes behind it
+        for number in list(awaited):
+            yield from _tell_report(run, number, awaited)
+        while (manifest := read_manifest(run, rounds)) is not None:
+            yield _round_line(manifest)
+            awaited.append(rounds)
+            yield from _tell_report(run, rounds, awaited)
+            rounds += 1
+        if done is not None:
+            yield f"done: {done.rounds} rounds ({done.reason})"
+            return
+        sleep(poll_s)
+
+
+def _round_line(manifest: RoundManifest) -> str:
+    applied = ", ".join(str(entry["round"]) for entry in manifest.feedback) or "none"
+    return printable(
+        f"round {manifest.round}: {manifest.documents:,} documents, {manifest.tokens:,} tokens, "
+        f"reports applied: {applied}; {_largest(manifest.mixture['skills'], most=3)}"
+    )
+
+
+def _tell_report(
+    run: Folder, number: int | Literal["initial"], awaited: list[int | Literal["initial"]]
+) -> Iterator[str]:
+    """The line of a report, once it is there; it is awaited no longer then."""
+    report = read_feedback(run, number)
+    if report is not None:
+        awaited.remove(number)
+        loss = mean(report.losses.values())
+        which = "of the untrained model" if number == "initial" else f"of round {number}"
+        yield f"report {which}: mean loss {'-' if loss is None else f'{loss:.4f}'}"
+
+
+def main_inspect(target: "RunConfig | str", args: argparse.Namespace) -> int:
+    """The verb.
+
+    Args:
+        target: A configuration, of which the run and the pool are looked at, or the folder of one of them.
+        args: `json`, `verify`, `follow`.
+    """
+    found = {path: kind for path in _paths(target) if (kind := kind_of(path)) is not None}
+    if not found:
+        raise ManifestError(
+            f"{' and '.join(_paths(target))}: neither a run (run.json) nor a finished pool (manifest.json) is there; "
+            "start with `prereq run` or `prereq build`"
+        )
+    if args.follow:
+        runs = [path for path, kind in found.items() if kind == "run"]
+        if not runs:
+            raise ConfigError(f"--follow: {next(iter(found))} is no run; there are no rounds to follow")
+        for line in follow(runs[0]):
+            print(line, flush=True)
+        return 0
+    facts, failed = [], False
+    for path, kind in found.items():
+        if facts and not args.json:
+            print()
+        findings = None
+        if args.verify:
+            findings = verify_run(path) if kind == "run" else verify_pool(path)
+            failed = failed or bool(findings.failures)
+        facts.append(_show(path, kind, findings, quiet=args.json))
+    if args.json:
+        print(json.dumps(facts[0] if isinstance(target, str) else facts, indent=2))
+    return 2 if failed else 0
+
+
+def _paths(target: "RunConfig | str") -> list[str]:
+    return [target] if isinstance(target, str) else [target.run_dir, target.pool_dir]
+
+
+def _show(path: str, kind: Kind, findings: Findings | None, *, quiet: bool) -> dict[str, Any]:
+    """Print what a folder holds and what a check found; a damaged one is only told about by the check."""
+    facts: dict[str, Any] = {"kind": kind, "path": path}
+    if findings is None or not findings.failures:
+        facts = run_facts(path) if kind == "run" else pool_facts(path)
+        if not quiet:
+            print("\n".join(describe_run(facts) if kind == "run" else describe_pool(facts)))
+    if findings is not None:
+        facts["verified"] = {
+            "checked": findings.checked,
+            "failures": findings.failures,
+            "unchecked": findings.unchecked,
+        }
+        if not quiet:
+            _print_findings(path, findings)
+    return facts
+
+
+def _print_findings(path: str, findings: Findings) -> None:
+    for line in findings.failures:
+        print(printable(f"FAILED {line}"))
+    for line in findings.unchecked:
+        print(printable(f"not checked: {line}"))
+    outcome = f"{len(findings.failures)} failed" if findings.failures else "all hold"
+    print(printable(f"{path}: {findings.checked} checks, {outcome}"))
