@@ -180,7 +180,7 @@ def _row_group(
     batch_rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES * rows // size))
     seen, problem = 0, "fewer rows than the file says"
     try:
-        for batch in file.iter_batches(batch_size=batch_rows, row_groups=[index], columns=columns):
+        for batch in file.iter_batches(batch_rows, row_groups=[index], columns=columns, use_threads=False):
             names = batch.schema.names
             for values in zip(*(_values(column) for column in batch.columns), strict=True):
                 seen += 1
