@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from prereq.selector.mixers.protocol import Arms
@@ -68,9 +69,9 @@ def count_tokens(table: pa.Table) -> dict[str, float]:
     if isinstance(column, pa.ChunkedArray):  # older pyarrow keeps the chunks
         column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], pa.list_(pa.string()))
     # lengths: (documents,), a missing list counts as an empty one
-    lengths = pa.compute.fill_null(pa.compute.list_value_length(column), 0).to_numpy(zero_copy_only=False)
-    parents = pa.compute.list_parent_indices(column).to_numpy(zero_copy_only=False).astype(np.int64)
-    flat = pa.compute.list_flatten(column).dictionary_encode()
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+    parents = pc.list_parent_indices(column).to_numpy(zero_copy_only=False).astype(np.int64)
+    flat = pc.list_flatten(column).dictionary_encode()
     shares = tokens[parents] / lengths[parents]
     sums = np.bincount(flat.indices.to_numpy(zero_copy_only=False), weights=shares, minlength=len(flat.dictionary))
     counted = dict(zip(map(str, flat.dictionary.to_pylist()), sums.tolist(), strict=True))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from prereq.graph.errors import ConfigError, ManifestError
 from prereq.jobs.facts import mean
-from prereq.jobs.summary import pool_counts
+from prereq.jobs.summary import pool_counts, pool_notes
 from prereq.jobs.table import printable
 from prereq.jobs.verify import Findings, verify_pool, verify_run
 from prereq.selector.mixers.shares import NO_SKILL
@@ -50,7 +50,7 @@ def run_facts(path: str) -> dict[str, Any]:
         raise ManifestError(f"{run.name}: no run (run.json is missing)")
     chain, done = read_chain(run), read_done(run)
     names = run.names("feedback")
-    reported = sorted(int(name[:-5]) for name in names if name[:-5].isdigit() and name.endswith(".json"))
+    reported = sorted(number for name in names if isinstance(number := _number(name), int))
     applied = [entry["round"] for manifest in chain for entry in manifest.feedback if entry["round"] != "initial"]
     newest = read_feedback(run, reported[-1]) if reported else read_feedback(run, "initial")
     return {
@@ -98,11 +98,7 @@ def pool_facts(path: str) -> dict[str, Any]:
     pool = Pool(path)
     documents, held = pool_counts(pool)
     names = pool.names()
-    counts: dict[str, Any] = {}
-    warnings: list[str] = []
-    if pool.folder.exists("summary.json"):
-        told = json.loads(pool.folder.read("summary.json"))
-        counts, warnings = told.get("counts", {}), told.get("warnings", [])
+    told = pool_notes(pool)
     return {
         "kind": "pool",
         "path": path,
@@ -113,8 +109,8 @@ def pool_facts(path: str) -> dict[str, Any]:
         "tokens": pool.manifest["tokens"],
         "arms": [{"id": a.id, "name": names[a.id], "documents": a.rows, "tokens": a.tokens} for a in pool.layouts],
         "skills": [{"id": s, "documents": documents.get(s, 0), "control": held.get(s, 0)} for s in pool.skills],
-        "counts": counts,
-        "warnings": warnings,
+        "counts": told["counts"],
+        "warnings": told["warnings"],
     }
 
 
@@ -177,21 +173,30 @@ def follow(path: str, *, poll_s: float = _POLL_S, sleep: Callable[[float], None]
     run = Folder(path)
     if read_run(run) is None:
         raise ManifestError(f"{run.name}: no run to follow (run.json is missing)")
-    rounds = 0
-    awaited: list[int | Literal["initial"]] = ["initial"]  # reports that are not told yet
+    rounds, told = 0, set[str]()
     while True:
         done = read_done(run)  # before the rounds: nothing comes behind it
-        for number in list(awaited):
-            yield from _tell_report(run, number, awaited)
+        names = {name for name in run.names("feedback") if _number(name) is not None} - told
+        early = sorted(names, key=lambda name: (name != "initial.json", name))
+        yield from (_report_line(run, name) for name in early if _number(name) in {"initial", *range(rounds)})
         while (manifest := read_manifest(run, rounds)) is not None:
             yield _round_line(manifest)
-            awaited.append(rounds)
-            yield from _tell_report(run, rounds, awaited)
+            if (name := f"{rounds:06d}.json") in names:
+                yield _report_line(run, name)
             rounds += 1
+        told |= {name for name in names if _number(name) in {"initial", *range(rounds)}}
         if done is not None:
             yield f"done: {done.rounds} rounds ({done.reason})"
             return
         sleep(poll_s)
+
+
+def _number(name: str) -> int | Literal["initial"] | None:
+    """Which round a file in `feedback/` reports; None: it is no report that is applied."""
+    stem = name.removesuffix(".json")
+    if not name.endswith(".json") or not (stem == "initial" or stem.isdigit()):
+        return None
+    return "initial" if stem == "initial" else int(stem)
 
 
 def _round_line(manifest: RoundManifest) -> str:
@@ -202,16 +207,12 @@ def _round_line(manifest: RoundManifest) -> str:
     )
 
 
-def _tell_report(
-    run: Folder, number: int | Literal["initial"], awaited: list[int | Literal["initial"]]
-) -> Iterator[str]:
-    """The line of a report, once it is there; it is awaited no longer then."""
-    report = read_feedback(run, number)
-    if report is not None:
-        awaited.remove(number)
-        loss = mean(report.losses.values())
-        which = "of the untrained model" if number == "initial" else f"of round {number}"
-        yield f"report {which}: mean loss {'-' if loss is None else f'{loss:.4f}'}"
+def _report_line(run: Folder, name: str) -> str:
+    number = _number(name)
+    report = None if number is None else read_feedback(run, number)
+    loss = mean(report.losses.values()) if report else None
+    which = "of the untrained model" if number == "initial" else f"of round {number}"
+    return f"report {which}: mean loss {'-' if loss is None else f'{loss:.4f}'}"
 
 
 def main_inspect(target: "RunConfig | str", args: argparse.Namespace) -> int:
@@ -234,7 +235,8 @@ def main_inspect(target: "RunConfig | str", args: argparse.Namespace) -> int:
         for line in follow(runs[0]):
             print(line, flush=True)
         return 0
-    facts, failed = [], False
+    facts: list[dict[str, Any]] = []
+    failed = False
     for path, kind in found.items():
         if facts and not args.json:
             print()

@@ -235,7 +235,7 @@ def _configuration(summary: RunSummary) -> str:
     return folded(
         "Configuration and versions",
         lines,
-        f"<pre>{text(json.dumps(settings['config'], indent=2, ensure_ascii=False))}</pre>",
+        f"<pre>{text(json.dumps(settings.get('config', {}), indent=2, ensure_ascii=False))}</pre>",
     )
 
 

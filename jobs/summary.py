@@ -69,7 +69,8 @@ def summarise(run_dir: str | os.PathLike[str]) -> RunSummary:
         exact=all(entry.drawn.exact for entry in rounds),
         warnings=(),
     )
-    found = [*warnings, *_pool_warnings(pool), *_warnings(run, summary)]
+    told = [f"pool: {line}" for line in pool_notes(pool)["warnings"]] if pool else []
+    found = [*warnings, *told, *_warnings(run, summary)]
     return replace(summary, warnings=tuple(found))
 
 
@@ -188,11 +189,30 @@ def _skills(
     return tuple(skills)
 
 
+def pool_notes(pool: Pool) -> dict[str, Any]:
+    """What the build wrote down in `summary.json`, with the keys counts, skills and warnings; all empty without it.
+
+    Raises:
+        ManifestError: The file cannot be understood.
+    """
+    empty: dict[str, Any] = {"counts": {}, "skills": {}, "warnings": []}
+    if not pool.folder.exists("summary.json"):
+        return empty
+    try:
+        told = {**empty, **json.loads(pool.folder.read("summary.json"))}
+        told["skills"] = {s: {"pool": int(n["pool"]), "control": int(n["control"])} for s, n in told["skills"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ManifestError(
+            f"{pool.folder.path('summary.json')}: is not a build's summary ({error!r}); delete it or restore it"
+        ) from error
+    return told
+
+
 def pool_counts(pool: Pool) -> tuple[dict[str, int], dict[str, int]]:
     """Documents per skill in the pool and in its control split: from `summary.json`, or counted where it is absent."""
-    if pool.folder.exists("summary.json"):
-        listed = json.loads(pool.folder.read("summary.json")).get("skills", {})
-        return ({s: int(n["pool"]) for s, n in listed.items()}, {s: int(n["control"]) for s, n in listed.items()})
+    listed = pool_notes(pool)["skills"]
+    if listed:
+        return ({s: n["pool"] for s, n in listed.items()}, {s: n["control"] for s, n in listed.items()})
     parts = sorted({part for layout in pool.layouts for part, _ in layout.groups})
     held = [f"holdout/{name}" for name in pool.folder.names("holdout") if name.startswith("part-")]
     return _count_documents(pool.folder, parts), _count_documents(pool.folder, held, split="control")
@@ -234,12 +254,6 @@ def _arms(chain: Sequence[RoundManifest], pool: Pool | None) -> tuple[ArmSummary
         )
         for arm, tokens in sorted(drawn.items())
     )
-
-
-def _pool_warnings(pool: Pool | None) -> list[str]:
-    if pool is None or not pool.folder.exists("summary.json"):
-        return []
-    return [f"pool: {line}" for line in json.loads(pool.folder.read("summary.json")).get("warnings", [])]
 
 
 def _warnings(run: Folder, summary: RunSummary) -> list[str]:

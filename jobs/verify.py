@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from prereq.graph.canonical import digest, sha256_hex
@@ -195,7 +196,7 @@ def _check_shard(run: Folder, manifest: RoundManifest, shard: Any) -> list[str]:
     data = run.read(name)
     check_shard_bytes(data, shard, run.path(name), manifest.round)
     table = pq.read_table(pa.BufferReader(data), columns=["id", "n_tokens"])
-    tokens = int(pa.compute.sum(table["n_tokens"]).as_py() or 0)
+    tokens = int(pc.sum(table["n_tokens"]).as_py() or 0)
     if (table.num_rows, tokens) != (shard.documents, shard.tokens):
         raise ManifestError(
             f"{run.path(name)}: holds {table.num_rows} documents and {tokens} tokens, the manifest says "
