@@ -10,9 +10,9 @@ class TrainConfig:
     """The reference trainer of one run, the key `train` of a configuration file."""
 
     layers: int = 2  # transformer blocks
-    width: int = 96  # numbers per position; a multiple of 2 heads
-    heads: int = 3  # attention heads
-    seq_len: int = 256  # tokens (bytes) in a window
+    width: int = 64  # numbers per position; a multiple of twice heads
+    heads: int = 4  # attention heads
+    seq_len: int = 128  # tokens (bytes) in a window
     windows_per_step: int = 16  # windows in an optimizer step; a global batch is cut into as many as it has
     learning_rate: float = 3e-3  # of AdamW, constant after the warm-up
     warmup_steps: int = 20  # optimizer steps of linear warm-up

@@ -14,7 +14,7 @@ from prereq.jobs.train.config import TrainConfig
     ("changes", "message"),
     [
         ({"layers": 0}, r"train\.layers: must be 1 or more, got 0"),
-        ({"width": 100}, r"train\.width: 100 is not a multiple of twice train\.heads \(6\)"),
+        ({"width": 100}, r"train\.width: 100 is not a multiple of twice train\.heads \(8\)"),
         ({"learning_rate": 0.0}, r"train\.learning_rate: must be above 0"),
         ({"learning_rate": float("nan")}, r"train\.learning_rate: must be above 0"),
         ({"warmup_steps": -1}, r"train\.warmup_steps: must be 0 or more"),
