@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from prereq.graph.canonical import canonical_json
 from prereq.graph.errors import ConfigError, TableError
 from prereq.jobs.executor import InProcessExecutor
 from prereq.jobs.progress import Progress
@@ -394,8 +393,3 @@ def test_leftovers_of_a_killed_attempt_are_swept(tmp_path: Path) -> None:
     stray.write_bytes(b"half a file")
     read_pool(make_pool(tmp_path, make_corpus(80)))
     assert not stray.exists()
-
-
-def test_manifest_bytes_are_canonical(tmp_path: Path) -> None:
-    data = (make_pool(tmp_path, make_corpus(80)) / "manifest.json").read_bytes()
-    assert data == canonical_json(json.loads(data))
