@@ -1,6 +1,7 @@
 """Which charts a run's page shows: from a summary to cards. How they are drawn is `jobs.charts`."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
@@ -14,6 +15,7 @@ _STACKED = 10  # skills with a colour of their own
 _RATIO_ROWS = 40  # skills in the field of colours
 _PANELS = 16  # arms with a small chart
 _GRAPH_SKILLS = 400  # a graph of more is not drawn: nobody could read it
+_LINES = 300  # skills with a line of their losses
 _AFTER_TRAINING = 3  # reports from which on the untrained model is left out of the losses' scale
 
 T = TypeVar("T")
@@ -123,7 +125,10 @@ def _losses(summary: RunSummary) -> Iterator[str]:
                 series.setdefault(skill, []).append((number, loss))
         if report.mean is not None:
             means.append((number, report.mean))
-    shown = _unique({skill: series[skill] for skill in names if skill in series}, names)
+    measured = [skill for skill in names if skill in series]
+    ends = sorted(measured, key=lambda skill: (series[skill][-1][1], skill))
+    kept = {*(measured[index] for index in thin(len(measured), _LINES)), *ends[:1], *ends[-1:]}
+    shown = _unique({skill: series[skill] for skill in measured if skill in kept}, names)
     by_last = sorted(shown, key=lambda name: (shown[name][-1][1], name))
     marked = {by_last[-1]: "bad", by_last[0]: "good"} if len(by_last) > 1 else {}
     untrained = next((r.mean for r in summary.reports if r.round is None), None)
@@ -166,7 +171,5 @@ def _first(values: Mapping[str, float], wanted: float) -> str:
 
 def _unique(by_id: Mapping[str, T], names: Mapping[str, str]) -> dict[str, T]:
     """The same values by readable name; a name that two share is followed by its id."""
-    shared = [names[key] for key in by_id]
-    return {
-        names[key] if shared.count(names[key]) == 1 else f"{names[key]} ({key})": value for key, value in by_id.items()
-    }
+    shared = Counter(names[key] for key in by_id)
+    return {names[key] if shared[names[key]] == 1 else f"{names[key]} ({key})": value for key, value in by_id.items()}

@@ -7,12 +7,13 @@ written at any time of a run.
 import argparse
 import json
 from collections.abc import Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from prereq.jobs.facts import RunSummary, SkillSummary, mean, status
+from prereq.jobs.facts import RunSummary, SkillSummary, status
 from prereq.jobs.figures import figures
 from prereq.jobs.page import Cell, Column, Markup, bar, card, folded, page, table, text, tile
 from prereq.jobs.summary import summarise
@@ -27,13 +28,15 @@ NAME = "report.html"
 _ROUNDS_SHOWN = 200  # rows of the table of rounds
 _EXAMPLES, _CHARACTERS = 2, 200  # documents per arm, characters of each
 _EXAMPLE_ARMS = 60
+_DOCUMENTS_READ = 4096  # in search of examples
 
 
-def write_report(run_dir: str) -> str:
+def write_report(run_dir: str, summary: RunSummary | None = None) -> str:
     """Write `RUN/report.html`.
 
     Args:
         run_dir: A run, finished or not.
+        summary: Of that run, where it is known already.
 
     Returns:
         The path of the page.
@@ -42,7 +45,7 @@ def write_report(run_dir: str) -> str:
         PrereqError: There is no run, its files do not hold together, or the page cannot be written.
     """
     run = Folder(run_dir)
-    run.replace(NAME, render(summarise(run_dir), run).encode())
+    run.replace(NAME, render(summary or summarise(run_dir), run).encode())
     return run.path(NAME)
 
 
@@ -77,9 +80,8 @@ def _tiles(summary: RunSummary) -> str:
         ([(s.first_loss, s.last_loss) for s in summary.skills], "mean loss, control split"),
         ([(s.first_report_loss, s.last_report_loss) for s in summary.skills], "mean loss, report split"),
     ):
-        both = [(first, last) for first, last in pairs if first is not None and last is not None]
-        if both:
-            tiles.append(tile(f"{mean(f for f, _ in both):.3f} → {mean(last for _, last in both):.3f}", what))
+        if (means := _means(pairs)) is not None:
+            tiles.append(tile(f"{means[0]:.3f} → {means[1]:.3f}", what))
     if summary.info.uses_feedback:
         stale = summary.staleness
         tiles.append(tile("none" if stale is None else f"{stale}", "rounds since the newest applied report"))
@@ -113,7 +115,25 @@ def _skills(summary: RunSummary) -> str:
     ]
     rows = [_skill_row(skill, top, judged) for skill in summary.skills]
     how = "counted in the shards" if summary.exact else "estimated from the arms' shares per skill"
-    return card("Skills", f"In the order of the graph; tokens per skill are {how}", table(columns, rows))
+    sums = [_mean_row(summary, judged)] if any(skill.first_loss is not None for skill in summary.skills) else []
+    return card("Skills", f"In the order of the graph; tokens per skill are {how}", table(columns, rows, sums))
+
+
+def _mean_row(summary: RunSummary, judged: bool) -> list[Cell]:
+    """Means over the skills that both ends of a column's pair have measured."""
+    control = _means([(skill.first_loss, skill.last_loss) for skill in summary.skills])
+    report = _means([(skill.first_report_loss, skill.last_report_loss) for skill in summary.skills])
+    change = control[1] / control[0] - 1 if control and control[0] else None
+    losses: list[Cell] = [*(_loss(value) for value in control or (None, None)), _change(change)]
+    pair = f"{_loss(report[0])} → {_loss(report[1])}" if report else ""
+    return ["mean", "", "", "", "", *losses, *([pair] if judged else [])]
+
+
+def _means(pairs: Sequence[tuple[float | None, float | None]]) -> tuple[float, float] | None:
+    both = [(first, last) for first, last in pairs if first is not None and last is not None]
+    if not both:
+        return None
+    return fmean(first for first, _ in both), fmean(last for _, last in both)
 
 
 def _skill_row(skill: SkillSummary, top: float, judged: bool) -> list[Cell]:
@@ -210,6 +230,7 @@ def read_examples(run: Folder, number: int) -> dict[str, list[str]]:
     """The beginnings of a few documents per arm of a round; empty when its shards are gone or hold no text."""
     manifest = read_manifest(run, number)
     found: dict[str, list[str]] = {}
+    seen = 0
     for shard in manifest.shards if manifest else ():
         try:
             with run.open(f"{round_folder(number)}/{shard.path}") as file:
@@ -219,6 +240,9 @@ def read_examples(run: Folder, number: int) -> dict[str, list[str]]:
                     for arm, body in zip(rows["arm"].to_pylist(), rows["text"].to_pylist(), strict=True):
                         if len(kept := found.setdefault(arm, [])) < _EXAMPLES:
                             kept.append(body if len(body) <= _CHARACTERS else f"{body[:_CHARACTERS]}…")
+                    seen += rows.num_rows
+                    if seen >= _DOCUMENTS_READ:
+                        return found
         except (OSError, pa.ArrowException, KeyError):
             return {}  # the summary has warned of it
     return found
@@ -262,9 +286,10 @@ def main_report(target: "RunConfig | str", args: argparse.Namespace) -> int:
         args: `json`.
     """
     run_dir = target if isinstance(target, str) else target.run_dir
-    path = write_report(run_dir)
+    summary = summarise(run_dir)
+    path = write_report(run_dir, summary)
     if getattr(args, "json", False):
         print(json.dumps({"run": run_dir, "report": path}))
         return 0
-    print(f"{text_table(summarise(run_dir))}\n\nreport: {path}")
+    print(f"{text_table(summary)}\n\nreport: {path}")
     return 0
