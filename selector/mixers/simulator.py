@@ -19,6 +19,8 @@ class SimulatorConfig:
     loss_floor: float = 0.0
     # standard deviation of the measured loss around the true one, nats per token
     noise: float = 0.0
+    # standard deviation of the measured loss as a share of the true one; told to the mixer as tokens behind the loss
+    relative_noise: float = 0.0
     # rounds that are drawn before the feedback of a round is applied; 0: the next round already uses it
     lookahead: int = 0
     # tokens per round
@@ -101,10 +103,14 @@ def _observe(
 ) -> Observation:
     done = 0 if number is None else number + 1
     rng = np.random.default_rng([config.seed, done])
-    measured = np.maximum(losses + config.noise * rng.standard_normal(losses.size), 0.0)
+    spread = config.noise + config.relative_noise * losses
+    measured = np.maximum(losses + spread * rng.standard_normal(losses.size), 0.0)
+    # a loss varies by about its own size from token to token, so that n tokens measure it to 1 / sqrt(n) of itself
+    tokens = max(1, round(config.relative_noise**-2)) if config.relative_noise > 0 else None
     return Observation(
         round=number,
         losses=dict(zip(influence.eval, measured.tolist(), strict=True)),
+        eval_tokens={} if tokens is None else dict.fromkeys(influence.eval, tokens),
         drawn_tokens=drawn,
         tokens_seen=done * config.tokens_per_round,
     )

@@ -1,0 +1,261 @@
+"""What a run says about influence: a Bayesian linear model of relative drops in loss, kept as a few rows per round.
+
+Under the dynamics L_j(t) = L_j(t-1) (1 - (A' x)_j) a drop y_j = 1 - L_j(t) / L_j(t-1) is kappa_t * x . A_j + noise, with
+x the shares of tokens per skill and kappa_t one scalar per round (learning slows down). A_j has the prior
+
+    own_j e_j + trust * declared_j + level * (1 - e_j) + N(0, V),    trust ~ N(1, .), level ~ N(0, .)
+
+so that a graph that explains nothing loses its weight as a whole (trust), before single entries are known (V). The
+posterior is held in its dual form: mean A_j = prior_j + V F' c_j with F the observed kappa_t x_t `(h, k)`. Nothing of
+size k x m or k x k is ever formed; within the rows that are remembered the result is exact. Pure functions, no threads.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from prereq.selector.mixers.simplex import FloatArray, IntArray
+
+_PASSES = 2  # of kappa given the posterior, then the posterior given kappa; more change little
+_LEAST_SCALE = 0.1  # kappa of a round is at least this share of the kappa of all rounds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beliefs:
+    """The prior and the noise.
+
+    Attributes:
+        variance: V `(k,)`, of an entry of A in a row; 0 for a row that is known to be the declared one.
+        own_row: int64 `(m,)`, the row of A of the same id as a column; -1 where there is none.
+        own: `(m,)`, declared influence of a skill on itself; 0 where there is no such row.
+        known: `(k,)`, 1.0 for rows that `level` applies to, else 0.0.
+        level_sd, trust_sd: Standard deviations; without any own entry both are fixed, as only kappa can be told then.
+        noise: Relative standard deviation of a loss measured over one token.
+        forgetting: Weight of a drop, per round of age, in (0, 1].
+        smoothing: Weight of a neighbouring round in kappa_t, per round of distance, in [0, 1).
+    """
+
+    variance: FloatArray
+    own_row: IntArray
+    own: FloatArray
+    known: FloatArray
+    level_sd: float
+    trust_sd: float
+    noise: float
+    forgetting: float
+    smoothing: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """What is remembered of h rounds, oldest first, and of the h + 1 reports around them.
+
+    Attributes:
+        losses: `(h + 1, m)`, nats per token; 0 where not measured.
+        tokens: `(h + 1, m)`, tokens behind each loss; 0 where not measured.
+        shares: x `(h, k)`, shares of the tokens drawn between two reports.
+        declared: `(h, m)`, x . A0_j of the declared influence.
+    """
+
+    losses: FloatArray
+    tokens: FloatArray
+    shares: FloatArray
+    declared: FloatArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Group:
+    """Columns that were measured in the same reports with about the same number of tokens."""
+
+    columns: IntArray  # (g,)
+    spans: FloatArray  # (n, h), 1.0 where a round lies between two of their reports
+    last: IntArray  # (n,), the last round of each span
+    drops: FloatArray  # (n, g)
+    noise: FloatArray  # (n, n), covariance of the drops around their means
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Posterior:
+    """The model after the rows; see `Beliefs` for the words.
+
+    Attributes:
+        trust, level: Posterior means of the two scalars.
+        scale: kappa per round `(h,)`.
+        features: F = kappa_t x_t `(h, k)`.
+        coefficients: c `(h, m)`.
+        precision: Per group of columns: the columns, their spans `(n, h)` and inverse covariance of drops `(n, n)`.
+    """
+
+    trust: float
+    level: float
+    scale: FloatArray
+    features: FloatArray
+    coefficients: FloatArray
+    precision: tuple[tuple[IntArray, FloatArray, FloatArray], ...]
+
+
+def posterior(rows: Rows, beliefs: Beliefs, weight: float) -> Posterior | None:
+    """Fit kappa, trust, level and the entries of A to the rows.
+
+    Args:
+        rows: The memory.
+        beliefs: Prior and noise.
+        weight: Of the observations; 2 counts each twice, 0 none.
+
+    Returns:
+        The posterior; None when there is nothing to learn from: weight 0, no skill measured twice, or losses that do
+        not fall at all, so that kappa is not positive.
+
+    Source:
+        Gaussian process regression in its dual form with two global coefficients (Rasmussen & Williams 2006, eqs.
+        2.41-2.42); the dynamics are those of Chen et al. 2023, arXiv:2307.14430. Two consecutive drops share a
+        measurement, so their noises are correlated; ignoring that wastes most of what slow trends tell.
+    """
+    groups = tuple(_groups(rows, beliefs, weight)) if weight > 0 else ()
+    if not groups:
+        return None
+    own, level = own_features(rows.shares, beliefs)
+    rest = rows.declared - own
+    fitted, expected = None, rows.declared
+    for _ in range(_PASSES):
+        scale = _scales(groups, expected, beliefs.smoothing)
+        if scale is None:
+            return None
+        fitted = _fit(groups, rows.shares * scale[:, None], scale, (own, level, rest), beliefs)
+        kernel = np.einsum("tk,sk->ts", rows.shares * beliefs.variance, fitted.features)
+        moved = np.einsum("ts,sm->tm", kernel, fitted.coefficients)
+        expected = own + fitted.level * level + fitted.trust * rest + moved
+    return fitted
+
+
+def own_features(shares: FloatArray, beliefs: Beliefs) -> tuple[FloatArray, FloatArray]:
+    """Per column: drop that its own row explains, and shares of all other rows; both `(h, m)`."""
+    same = np.where(beliefs.own_row >= 0, shares[:, beliefs.own_row], 0.0)
+    everything = (shares * beliefs.known).sum(axis=1)
+    return same * beliefs.own, everything[:, None] - same
+
+
+def _groups(rows: Rows, beliefs: Beliefs, weight: float) -> Iterator[_Group]:
+    # a loss of exactly 0 has no relative drop; tokens count to the next power of two, which keeps the groups few
+    measured = (rows.tokens > 0) & (rows.losses > 0)
+    sizes = np.where(measured, np.round(np.log2(np.maximum(rows.tokens, 1.0))), -1.0).astype(np.int64)
+    kinds, member = np.unique(sizes.T, axis=0, return_inverse=True)
+    member = member.reshape(-1)
+    count = len(rows.shares)
+    for index, kind in enumerate(kinds):
+        reports = np.flatnonzero(kind >= 0)
+        if len(reports) < 2:
+            continue
+        columns = np.flatnonzero(member == index)
+        start, stop = reports[:-1], reports[1:]
+        rounds = np.arange(count)
+        spans = ((rounds >= start[:, None]) & (rounds < stop[:, None])).astype(np.float64)
+        losses = rows.losses[np.ix_(reports, columns)]
+        drops = np.clip(1.0 - losses[1:] / losses[:-1], -1.0, 1.0)  # a spike must not outweigh everything else
+        variance = beliefs.noise**2 / 2.0 ** kind[reports] / weight
+        noise = np.diag(variance[:-1] + variance[1:]) - np.diag(variance[1:-1], 1) - np.diag(variance[1:-1], -1)
+        age = beliefs.forgetting ** (-0.5 * (count - stop))
+        yield _Group(columns=columns, spans=spans, last=stop - 1, drops=drops, noise=noise * np.outer(age, age))
+
+
+def _scales(groups: tuple[_Group, ...], expected: FloatArray, smoothing: float) -> FloatArray | None:
+    """kappa per round `(h,)` by least squares of the drops on what is expected `(h, m)`, smoothed over rounds."""
+    count = len(expected)
+    products, squares = np.zeros(count), np.zeros(count)
+    for group in groups:
+        per_span = np.einsum("nt,tg->ng", group.spans, expected[:, group.columns])
+        products[group.last] += (per_span * group.drops).sum(axis=1)
+        squares[group.last] += (per_span * per_span).sum(axis=1)
+    if not products.sum() > 0 or not squares.sum() > 0:
+        return None
+    overall = products.sum() / squares.sum()
+    rounds = np.arange(count)
+    weights = float(smoothing) ** np.abs(rounds[:, None] - rounds)
+    near, total = (weights * products).sum(axis=1), (weights * squares).sum(axis=1)
+    local = np.divide(near, total, out=np.full(count, overall), where=total > 0)
+    return np.maximum(local, _LEAST_SCALE * overall)
+
+
+def _fit(
+    groups: tuple[_Group, ...],
+    features: FloatArray,
+    scale: FloatArray,
+    parts: tuple[FloatArray, FloatArray, FloatArray],
+    beliefs: Beliefs,
+) -> Posterior:
+    """The posterior given kappa; `parts` are own, level and declared features `(h, m)` before kappa."""
+    kernel = np.einsum("tk,sk->ts", features * beliefs.variance, features)
+    tell = bool((beliefs.own != 0.0).any())
+    gram, moment = np.zeros((2, 2)), np.zeros(2)
+    solved = []
+    for group in groups:
+        shared = np.einsum("ns,ms->nm", np.einsum("nt,ts->ns", group.spans, kernel), group.spans)
+        inverse = np.linalg.inv(shared + group.noise)
+        own, level, rest = (np.einsum("nt,tg->ng", group.spans * scale, part[:, group.columns]) for part in parts)
+        left = group.drops - own
+        for row, side in enumerate((level, rest)):
+            weighted = np.einsum("nm,mg->ng", inverse, side)
+            moment[row] += (weighted * left).sum()
+            gram[row] += [(weighted * level).sum(), (weighted * rest).sum()]
+        solved.append((group, inverse, left, level, rest))
+    level_mean, trust = _two_scalars(gram, moment, beliefs) if tell else (0.0, 1.0)
+    coefficients = np.zeros_like(parts[0])
+    for group, inverse, left, level, rest in solved:
+        dual = np.einsum("nm,mg->ng", inverse, left - level_mean * level - trust * rest)
+        coefficients[:, group.columns] = np.einsum("nt,ng->tg", group.spans, dual)
+    return Posterior(
+        trust=trust,
+        level=level_mean,
+        scale=scale,
+        features=features,
+        coefficients=coefficients,
+        precision=tuple((group.columns, group.spans, inverse) for group, inverse, *_ in solved),
+    )
+
+
+def _two_scalars(gram: FloatArray, moment: FloatArray, beliefs: Beliefs) -> tuple[float, float]:
+    """Level >= 0 and trust in [0, 1] of largest posterior density: a box, so the best corner or edge is checked."""
+    gram = gram + np.diag([1.0 / beliefs.level_sd**2, 1.0 / beliefs.trust_sd**2])
+    moment = moment + np.array([0.0, 1.0 / beliefs.trust_sd**2])
+    determinant = gram[0, 0] * gram[1, 1] - gram[0, 1] * gram[1, 0]
+    level = (moment[0] * gram[1, 1] - gram[0, 1] * moment[1]) / determinant
+    trust = (gram[0, 0] * moment[1] - gram[1, 0] * moment[0]) / determinant
+    if level >= 0.0 and 0.0 <= trust <= 1.0:
+        return float(level), float(trust)
+    edges = [(max((moment[0] - gram[0, 1] * fixed) / gram[0, 0], 0.0), fixed) for fixed in (0.0, 1.0)]
+    edges.append((0.0, min(max(moment[1] / gram[1, 1], 0.0), 1.0)))
+    return min(((float(a), float(b)) for a, b in edges), key=lambda point: _energy(gram, moment, point))
+
+
+def _energy(gram: FloatArray, moment: FloatArray, point: tuple[float, float]) -> float:
+    at = np.array(point)
+    return float(0.5 * (at * (gram * at).sum(axis=1)).sum() - (moment * at).sum())
+
+
+def mean_times(fitted: Posterior, declared: FloatArray, losses: FloatArray, beliefs: Beliefs) -> FloatArray:
+    """Posterior mean of A, times l: `(k,)`.
+
+    Args:
+        fitted: The posterior.
+        declared: A0 l `(k,)` of the declared influence.
+        losses: l `(m,)`.
+        beliefs: Prior and noise.
+    """
+    own = np.flatnonzero(beliefs.own_row >= 0)
+    on_own, own_loss = np.zeros_like(declared), np.zeros_like(declared)
+    on_own[beliefs.own_row[own]] = beliefs.own[own] * losses[own]
+    own_loss[beliefs.own_row[own]] = losses[own]
+    prior = on_own + fitted.trust * (declared - on_own) + fitted.level * beliefs.known * (losses.sum() - own_loss)
+    dual = (fitted.coefficients * losses).sum(axis=1)  # (h,)
+    return prior + beliefs.variance * (fitted.features * dual[:, None]).sum(axis=0)
+
+
+def deviation_times(fitted: Posterior | None, losses: FloatArray, beliefs: Beliefs) -> FloatArray:
+    """Posterior standard deviation of A l `(k,)`, columns independent: what is still uncertain about a row's effect."""
+    variance = beliefs.variance * (losses**2).sum()
+    for columns, spans, inverse in fitted.precision if fitted is not None else ():
+        seen = np.einsum("nt,tk->nk", spans, fitted.features if fitted is not None else spans)
+        explained = (seen * np.einsum("nm,mk->nk", inverse, seen)).sum(axis=0)
+        variance = variance - (losses[columns] ** 2).sum() * beliefs.variance**2 * explained
+    return np.sqrt(np.maximum(variance, 0.0))
