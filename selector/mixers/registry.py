@@ -8,12 +8,30 @@ from typing import Any
 from prereq.graph.errors import ConfigError
 from prereq.graph.influence import Influence
 from prereq.graph.skill import nearest
+from prereq.selector.mixers.ado import AdoConfig, make_ado
+from prereq.selector.mixers.aioli import AioliConfig, make_aioli
+from prereq.selector.mixers.curriculum import (
+    CurriculumConfig,
+    make_anti_curriculum,
+    make_curriculum,
+    make_prerequisite_order,
+)
+from prereq.selector.mixers.doge import DogeConfig, make_doge
+from prereq.selector.mixers.doremi import DoremiConfig, GroupDroConfig, make_doremi, make_group_dro
+from prereq.selector.mixers.missing_skills import MissingSkillsConfig, make_missing_skills
+from prereq.selector.mixers.odm import OdmConfig, make_odm
 from prereq.selector.mixers.parameters import PATH
+from prereq.selector.mixers.phases import PhasesConfig, make_phases
+from prereq.selector.mixers.pike import PikeConfig, make_pike
 from prereq.selector.mixers.proportional import ProportionalConfig, make_proportional
 from prereq.selector.mixers.protocol import Arms, Mixer
+from prereq.selector.mixers.quad import QuadConfig, make_quad
+from prereq.selector.mixers.refinement import RefinementConfig, make_refinement
 from prereq.selector.mixers.skill_it import SkillIt, SkillItConfig
 from prereq.selector.mixers.static import StaticConfig, make_static
+from prereq.selector.mixers.temperature import TemperatureConfig, make_temperature
 from prereq.selector.mixers.uniform import UniformConfig, make_uniform
+from prereq.selector.mixers.velocitune import VelocituneConfig, make_velocitune
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,10 +51,26 @@ class MixerKind:
 
 MIXERS: Mapping[str, MixerKind] = MappingProxyType(
     {
+        "ado": MixerKind(config=AdoConfig, make=make_ado),
+        "aioli": MixerKind(config=AioliConfig, make=make_aioli),
+        "anti_curriculum": MixerKind(config=CurriculumConfig, make=make_anti_curriculum),
+        "curriculum": MixerKind(config=CurriculumConfig, make=make_curriculum),
+        "doge": MixerKind(config=DogeConfig, make=make_doge),
+        "doremi": MixerKind(config=DoremiConfig, make=make_doremi),
+        "group_dro": MixerKind(config=GroupDroConfig, make=make_group_dro),
+        "missing_skills": MixerKind(config=MissingSkillsConfig, make=make_missing_skills),
+        "odm": MixerKind(config=OdmConfig, make=make_odm),
+        "phases": MixerKind(config=PhasesConfig, make=make_phases),
+        "pike": MixerKind(config=PikeConfig, make=make_pike),
+        "prerequisite_order": MixerKind(config=CurriculumConfig, make=make_prerequisite_order, needs_influence=True),
         "proportional": MixerKind(config=ProportionalConfig, make=make_proportional),
+        "quad": MixerKind(config=QuadConfig, make=make_quad),
+        "refinement": MixerKind(config=RefinementConfig, make=make_refinement),
         "skill_it": MixerKind(config=SkillItConfig, make=SkillIt, needs_influence=True),
         "static": MixerKind(config=StaticConfig, make=make_static),
+        "temperature": MixerKind(config=TemperatureConfig, make=make_temperature),
         "uniform": MixerKind(config=UniformConfig, make=make_uniform),
+        "velocitune": MixerKind(config=VelocituneConfig, make=make_velocitune),
     }
 )
 """Every mixer that a configuration can name."""

@@ -11,7 +11,24 @@ from prereq.selector.mixers import MIXERS, Arms, Observation, make_mixer, mixer_
 
 ARMS = Arms.of_skills(["a", "b"], [3, 1])
 INFLUENCE = Influence(train=("a", "b"), eval=("a", "b"), matrix=np.eye(2))
-PARAMETERS = {"static": {"arms": {"a": 1.0}}}
+PARAMETERS = {
+    "phases": {"phases": [{"start": 0}, {"start": 2, "arms": {"a": 1.0}}]},
+    "quad": {"clusters": 1},
+    "static": {"arms": {"a": 1.0}},
+    "velocitune": {"target_losses": {"a": 1.0, "b": 0.4}},
+}
+
+
+def reports(mixer, count=6):
+    """Reports that carry everything a mixer may ask for."""
+    for number in range(count):
+        yield Observation(
+            round=number,
+            losses={"a": 3.0 / (number + 1) + 1.0, "b": 0.5},
+            signals={name: {"a": 1.0, "b": 2.0} for name in mixer.required_signals},
+            drawn_tokens=np.array([70.0, 30.0]),
+            tokens_seen=100 * (number + 1),
+        )
 
 
 @pytest.mark.parametrize("name", sorted(MIXERS))
@@ -22,10 +39,13 @@ def test_every_mixer_starts_on_the_simplex_and_says_what_it_needs(name):
     assert mixer.name == name
     assert mixture.shape == (2,)
     assert mixture.sum() == pytest.approx(1.0, abs=1e-12)
-    assert mixer.required_signals == ()
+    assert all(isinstance(signal, str) for signal in mixer.required_signals)
     assert mixer.diagnostics(state)["logit_range"] >= 0.0
-    moved = mixer.mixture(mixer.update(state, Observation(round=0, losses={"a": 3.0, "b": 0.5})))
-    assert (moved.tolist() != mixture.tolist()) == mixer.uses_feedback
+    moved = False
+    for report in reports(mixer):
+        state = mixer.update(state, report)
+        moved = moved or mixer.mixture(state).tolist() != mixture.tolist()
+    assert moved == mixer.uses_feedback
 
 
 def test_a_mixture_that_a_caller_changes_does_not_change_the_mixer():
