@@ -3,7 +3,7 @@
     base: ../quickstart.yaml          # relative to this file
     output: runs/sweep-quickstart     # one run folder per variant and seed, and results.json
     set: {rounds: 8}                  # changes for all runs
-    seeds: [0, 1, 2]
+    seeds: [0, 1, 2]                  # each is the seed of the draw and of the trainer's first weights
     runs:
       uniform: {mixer.name: uniform}
       skill_it: {mixer.name: skill_it}
@@ -73,7 +73,7 @@ def read_sweep(path: str) -> tuple[list[Member], str]:
     members = []
     for variant, changes in runs.items():
         for seed in seeds:
-            overrides = _overrides({**common, **(changes or {}), "seed": seed})
+            overrides = _overrides({"train.seed": seed, **common, **(changes or {}), "seed": seed})
             overrides.append(f"run_dir={value['output']}/{variant}-seed{seed}")
             members.append(Member(str(variant), seed, load_config(base, overrides)))
     return members, str(value["output"])
