@@ -73,8 +73,12 @@ def raised(weights: FloatArray, least: FloatArray) -> FloatArray:
 class AdoRule:
     """rho in proportion to mu * credit^s * (-dL/dn); p = inertia * (mean of past mixtures) + (1 - inertia) * rho.
 
-    State keys: `tokens` `(h,)`, `losses` and `measured` `(h, n)`, the last reports; `credit` `(n,)`, the smoothed share
-    of what was drawn; `total` `(n,)` and `mixtures`, the sum and number of mixtures so far; `weights` `(n,)`.
+    With losses by skill the laws are the skills', and an arm's speed is the mean over its tokens: the derivative of its
+    mean loss. So a fit costs as much as there are skills, not arms.
+
+    State keys: `tokens` `(h,)`, `losses` and `measured` `(h, g)`, the last reports by column of T or by arm; `credit`
+    `(n,)`, the smoothed share of what was drawn; `total` `(n,)` and `mixtures`, the sum and number of mixtures so far;
+    `weights` `(n,)`.
 
     Source:
         Jiang et al. 2024, "Adaptive Data Optimization", arXiv:2410.11820; code yidingjiang/ado (bc3d8d0). Departures:
@@ -91,15 +95,15 @@ class AdoRule:
         self._reader = ArmReader(arms, influence)
         self._log_base = log_weights(base_weights(arms, config.base))
         self._base = softmax(self._log_base)
+        self._groups = len(arms.shares.columns) if config.losses == "skills" else len(arms.ids)
         self._least = min(config.min_share * int((self._base > 0).sum()), 1.0) * self._base
 
     def start(self) -> State:
         """No report yet."""
-        n = len(self._base)
         return {
             "tokens": np.zeros(0),
-            "losses": np.zeros((0, n)),
-            "measured": np.zeros((0, n), dtype=np.bool_),
+            "losses": np.zeros((0, self._groups)),
+            "measured": np.zeros((0, self._groups), dtype=np.bool_),
             "credit": self._base.copy(),
             "total": self._base.copy(),
             "mixtures": 1,
@@ -108,16 +112,16 @@ class AdoRule:
 
     def learn(self, state: State, observation: Observation) -> State:
         """Keep the report, refit, move; a report before any token or without a loss moves nothing."""
-        row = self._reader.losses(observation, self._config.losses)
+        by_skill = self._config.losses == "skills"
+        row = self._reader.losses_by_skill(observation) if by_skill else self._reader.losses(observation, "arms")
         known = ~np.isnan(row)
-        n = len(self._base)
         tokens = np.asarray(state["tokens"], dtype=np.float64).reshape(-1)
         if not known.any() or observation.tokens_seen <= (tokens[-1] if tokens.size else 0):
             return dict(state)
         keep = self._config.history
         tokens = np.append(tokens, float(observation.tokens_seen))[-keep:]
-        losses = np.asarray(state["losses"], dtype=np.float64).reshape(-1, n)
-        measured = np.asarray(state["measured"], dtype=np.bool_).reshape(-1, n)
+        losses = np.asarray(state["losses"], dtype=np.float64).reshape(-1, self._groups)
+        measured = np.asarray(state["measured"], dtype=np.bool_).reshape(-1, self._groups)
         losses = np.vstack([losses, np.where(known, row, 0.0)])[-keep:]
         measured = np.vstack([measured, known])[-keep:]
         credit = self._credit(state, observation)
@@ -157,8 +161,12 @@ class AdoRule:
         """rho `(n,)`; an arm without a law keeps its share of the base; None where no loss falls any more."""
         credit = np.asarray(state["credit"], dtype=np.float64)
         relative = np.divide(credit, self._base, out=np.zeros_like(credit), where=self._base > 0)
-        speed = laws.speed(tokens) * relative**self._config.credit_exponent
-        usable = laws.fitted & (self._base > 0)
+        falling = np.where(laws.fitted, laws.speed(tokens), np.nan)
+        if self._config.losses == "skills":
+            falling = self._reader.through_shares(falling)
+        # a mean of speeds through shares is not negative, but for rounding
+        speed = np.maximum(falling, 0.0) * relative**self._config.credit_exponent
+        usable = ~np.isnan(speed) & (self._base > 0)
         if not usable.any() or not (speed[usable] > 0).any():
             return None
         signal = np.full_like(speed, np.nan)

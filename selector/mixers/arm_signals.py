@@ -100,7 +100,7 @@ class ArmReader:
         Raises:
             FeedbackError: A malformed report, or `arm_losses` asked for and absent.
         """
-        by_skill = aligned_losses(observation, self.arms.shares.columns, self._known)
+        by_skill = self.losses_by_skill(observation)
         if source == "skills":
             return self.through_shares(by_skill)
         if observation.arm_losses is None:
@@ -115,6 +115,14 @@ class ArmReader:
             arm = self.arms.ids[int(np.flatnonzero(losses < 0)[0])]
             raise FeedbackError(f"{where}: loss of {arm!r} is {observation.arm_losses[arm]!r}; expected nats >= 0")
         return losses
+
+    def losses_by_skill(self, observation: Observation) -> FloatArray:
+        """Losses by column of T `(k + 1,)`, nats per token, NaN where not measured; `_none` may be reported too.
+
+        Raises:
+            FeedbackError: A malformed report.
+        """
+        return aligned_losses(observation, self.arms.shares.columns, self._known)
 
     def named(self, name: str, values: Mapping[str, float]) -> FloatArray:
         """A parameter {arm or skill id: nats} by arm `(n,)`, NaN where it says nothing.

@@ -72,6 +72,21 @@ def test_the_least_share_holds_over_a_long_run():
     assert weights[0] > 0.9
 
 
+def test_training_losses_by_arm_give_the_same_as_those_by_skill_where_arms_are_skills():
+    arms = Arms.of_skills(ABC)
+    mixtures = []
+    for source in ("skills", "arms"):
+        mixer = make_mixer("ado", {"losses": source}, arms, None)
+        state = mixer.init()
+        for number in range(6):
+            losses = {"a": 1 + 3 / (number + 1), "b": 2.0 + 1 / (number + 1), "c": 1.5}
+            report = Observation(round=number, losses=losses, arm_losses=losses, tokens_seen=10 * (number + 1))
+            state = mixer.update(state, report)
+        mixtures.append(mixer.mixture(state))
+    np.testing.assert_allclose(mixtures[0], mixtures[1], rtol=1e-9)
+    assert mixtures[0][0] > 1 / 3
+
+
 def test_the_state_does_not_grow_past_the_history():
     arms = Arms.of_skills(ABC)
     mixer = make_mixer("ado", {"history": 5}, arms, None)
@@ -79,7 +94,7 @@ def test_the_state_does_not_grow_past_the_history():
     for number in range(9):
         report = Observation(round=number, losses={"a": 3.0 / (number + 1)}, tokens_seen=10 * (number + 1))
         state = mixer.update(state, report)
-    assert (len(state["tokens"]), state["losses"].shape) == (5, (5, 3))
+    assert (len(state["tokens"]), state["losses"].shape) == (5, (5, 4))
 
 
 def test_defaults_are_those_of_the_released_code():

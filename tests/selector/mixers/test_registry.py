@@ -1,6 +1,7 @@
 """Mixers by name, and what a configuration file can get wrong."""
 
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -46,6 +47,17 @@ def test_every_mixer_starts_on_the_simplex_and_says_what_it_needs(name):
         state = mixer.update(state, report)
         moved = moved or mixer.mixture(state).tolist() != mixture.tolist()
     assert moved == mixer.uses_feedback
+
+
+def test_every_mixer_and_its_signals_are_in_the_documentation():
+    page = (Path(__file__).parents[3] / "docs" / "mixers.md").read_text(encoding="utf-8")
+    rows = {line.split("|")[1].strip(): line for line in page.splitlines() if line.startswith("| `")}
+    for name in MIXERS:
+        assert f"`{name}`" in rows
+        mixer = make_mixer(name, PARAMETERS.get(name, {}), ARMS, INFLUENCE)
+        for signal in {signal.split(".")[0] for signal in mixer.required_signals}:
+            assert signal in rows[f"`{name}`"]
+            assert any(key.startswith(f"`{signal}") for key in rows)
 
 
 def test_a_mixture_that_a_caller_changes_does_not_change_the_mixer():
