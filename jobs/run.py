@@ -132,7 +132,8 @@ def _die_with_parent() -> None:
 def main_run(config: RunConfig, args: argparse.Namespace) -> int:
     """The verb: run, then the table and the paths of the run and its report."""
     done = run(config, Progress())
-    report = write_report(config.run_dir)
-    print(table(summarise(config.run_dir)))
+    summary = summarise(config.run_dir)
+    report = write_report(config.run_dir, summary)
+    print(table(summary))
     print(f"\n{ended(done)}\nrun:    {config.run_dir}\nreport: {report}")
     return 0

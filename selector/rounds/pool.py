@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from prereq.graph.canonical import sha256_hex
@@ -191,4 +192,4 @@ def read_holdout(pool: Folder, split: str | None = None) -> pa.Table:
     table = pa.concat_tables(tables)
     if split is None:
         return table
-    return table.filter(pa.compute.equal(table["split"], split))
+    return table.filter(pc.equal(table["split"], split))

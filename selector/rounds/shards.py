@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from prereq.graph.canonical import sha256_hex
@@ -64,7 +65,7 @@ class DrawnRound:
     @property
     def tokens(self) -> int:
         """Tokens of all rows."""
-        return int(pa.compute.sum(self.table["n_tokens"]).as_py())
+        return int(pc.sum(self.table["n_tokens"]).as_py())
 
 
 def draw_round(pool: Pool, stock: PoolStock, plan: Plan, config: SamplerConfig, number: int) -> DrawnRound:
@@ -92,7 +93,7 @@ def encode_shards(drawn: DrawnRound, config: SamplerConfig) -> Iterator[tuple[Sh
         pq.write_table(part, sink, row_group_size=config.group_rows, compression="zstd", write_statistics=False)
         data = sink.getvalue().to_pybytes()
         digest = sha256_hex(data)
-        tokens = int(pa.compute.sum(part["n_tokens"]).as_py())
+        tokens = int(pc.sum(part["n_tokens"]).as_py())
         name = f"shard-{index:05d}-{digest[:12]}.parquet"
         yield (
             Shard(path=name, samples=len(part), documents=len(part), tokens=tokens, bytes=len(data), sha256=digest),
