@@ -12,5 +12,5 @@ def normalise(text: str) -> str:
 
 
 def content_digest(text: str) -> bytes:
-    """The first 16 bytes of the sha256 of the normal form, `(CONTENT_BYTES,)`; equal for texts that count as the same."""
+    """The first 16 bytes of the sha256 of the normal form, `(CONTENT_BYTES,)`; equal for the same text."""
     return hashlib.sha256(normalise(text).encode("utf-8", "surrogatepass")).digest()[:CONTENT_BYTES]
