@@ -1,6 +1,6 @@
 """What a run says about influence: a Bayesian linear model of relative drops in loss, kept as a few rows per round.
 
-Under the dynamics L_j(t) = L_j(t-1) (1 - (A' x)_j) a drop y_j = 1 - L_j(t) / L_j(t-1) is kappa_t * x . A_j + noise, with
+Under the dynamics L_j(t) = L_j(t-1) (1 - (A' x)_j) a drop y_j = 1 - L_j(t) / L_j(t-1) is kappa_t x . A_j + noise, with
 x the shares of tokens per skill and kappa_t one scalar per round (learning slows down). A_j has the prior
 
     own_j e_j + trust * declared_j + level * (1 - e_j) + N(0, V),    trust ~ N(1, .), level ~ N(0, .)

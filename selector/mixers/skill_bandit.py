@@ -1,4 +1,4 @@
-"""SkillBandit: Skill-It whose graph is a prior: the run's losses correct the influence, and uncertain arms get tried."""
+"""SkillBandit: Skill-It with the graph as a prior: the losses of the run correct it, and uncertain arms get tried."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -45,7 +45,7 @@ class SkillBanditConfig:
     # how often each observed drop counts: 0 trusts the declared influence alone
     observation_weight: float = 1.0
     # standard deviations of influence added to the signal of an arm for what is uncertain about it
-    bonus: float = 0.1
+    bonus: float = 0.05
     # rounds whose drops are remembered; also the rank of what is learned about the influence
     memory: int = 32
     # weight of a drop per round of age, in (0, 1]: the model changes, and so does its influence

@@ -90,32 +90,39 @@ def plan_round(
     Returns:
         The plan; None when the arms with weight cannot fill the round any more (the pool is exhausted).
     """
-    left = np.array([_left(stock, a, c, max_epochs) for a, c in enumerate(cursors)])  # (n, 2): documents, tokens
-    live = (requested > 0) & (left[:, 0] > 0)
-    if int(left[live, 0].sum()) < samples:
+    rows = np.array([stock.rows(a) for a in range(len(cursors))], dtype=np.int64)
+    epochs = np.array([cursor.epoch for cursor in cursors], dtype=np.int64)
+    positions = np.array([cursor.position for cursor in cursors], dtype=np.int64)
+    left = np.maximum(max_epochs - epochs, 0) * rows - np.where(epochs < max_epochs, positions, 0)  # documents
+    live = (requested > 0) & (left > 0)
+    if int(left[live].sum()) < samples:
         return None
-    mean = arm_tokens / np.maximum(1, [stock.rows(a) for a in range(len(cursors))])
+    mean = arm_tokens / np.maximum(1, rows)
     round_tokens = samples / np.sum(requested[live] / requested[live].sum() / np.maximum(mean[live], 1.0))
     weights, taken = requested, np.zeros(len(requested), dtype=np.int64)
+    # whole epochs to come: less than what is left of an arm in the middle of one, and known without a look at it
+    left_tokens, exact = np.maximum(max_epochs - epochs - (positions > 0), 0) * arm_tokens, bool((positions == 0).all())
     for _ in range(_CAP_STEPS):
-        weights = _capped(requested, live, left[:, 1], round_tokens)
+        if not exact and (requested > np.where(live, left_tokens / round_tokens, 0.0)).any():
+            left_tokens, exact = _left_tokens(left_tokens, cursors, stock, max_epochs), True
+        weights = _capped(requested, live, left_tokens, round_tokens)
         taken = _take(weights, np.where(live, carry, 0.0), cursors, stock, max_epochs, samples, round_tokens)
+        if not (live & (taken == left)).any():
+            break
         total = sum(_tokens_of(stock, a, cursors[a], int(taken[a])) for a in np.flatnonzero(taken).tolist())
-        spent = taken == left[:, 0]
-        if total == round_tokens or not (live & spent).any():
+        if total == round_tokens:
             break
         round_tokens = float(total)
-    return _finish(weights, carry, cursors, stock, taken, left[:, 0])
+    return _finish(weights, carry, cursors, stock, taken, left)
 
 
-def _left(stock: Stock, arm: int, cursor: Cursor, max_epochs: int) -> tuple[int, int]:
-    """Documents and tokens that an arm can still give."""
-    rows = stock.rows(arm)
-    if cursor.epoch >= max_epochs:
-        return 0, 0
-    tokens = stock.epoch_tokens(arm, cursor.epoch)
-    later = max_epochs - cursor.epoch - 1
-    return rows - cursor.position + later * rows, int(tokens[cursor.position :].sum()) + later * int(tokens.sum())
+def _left_tokens(whole: IntArray, cursors: Sequence[Cursor], stock: Stock, max_epochs: int) -> IntArray:
+    """Tokens that each arm can still give `(n,)`: those of the epochs to come, and the rest of one that has begun."""
+    left = whole.copy()
+    for arm, cursor in enumerate(cursors):
+        if cursor.position > 0 and cursor.epoch < max_epochs:
+            left[arm] += int(stock.epoch_tokens(arm, cursor.epoch)[cursor.position :].sum())
+    return left
 
 
 def _capped(requested: FloatArray, live: np.ndarray, left_tokens: np.ndarray, round_tokens: float) -> FloatArray:
@@ -136,9 +143,11 @@ def _take(
     round_tokens: float,
 ) -> IntArray:
     """Documents per arm: the `samples` whose middles are due first; ties by arm, then by order."""
-    arms = np.flatnonzero(weights > 0)
+    wanted = np.flatnonzero(weights > 0)
+    earliest = _first_due(stock, wanted, cursors, max_epochs, weights[wanted], carry[wanted])
     flow = max(round_tokens, 1.0) * 1.25
     while True:
+        arms = wanted[earliest <= flow]  # most of many arms get nothing in a round, and are not looked at again
         due = [
             _due(stock, a, cursors[a], max_epochs, float(weights[a]), float(carry[a]), flow, samples)
             for a in arms.tolist()
@@ -154,6 +163,18 @@ def _take(
     taken = np.zeros(len(weights), dtype=np.int64)
     taken[arms] = np.bincount(owner[first], minlength=len(arms))
     return taken
+
+
+def _first_due(
+    stock: Stock, arms: IntArray, cursors: Sequence[Cursor], max_epochs: int, weights: FloatArray, carry: FloatArray
+) -> FloatArray:
+    """Flow at which the middle of each arm's next document is reached, as `_due` has it; infinite for a spent arm."""
+    places = [(a, cursors[a]) for a in arms.tolist()]
+    spent = np.array([cursor.epoch >= max_epochs for _, cursor in places], dtype=np.bool_)
+    tokens = np.array(
+        [stock.epoch_tokens(a, c.epoch)[c.position] if c.epoch < max_epochs else 0 for a, c in places], dtype=np.int64
+    )
+    return np.where(spent, np.inf, (tokens - tokens / 2.0 - carry) / weights)
 
 
 def _due(
@@ -195,10 +216,14 @@ def _tokens_of(stock: Stock, arm: int, cursor: Cursor, count: int) -> int:
 def _finish(
     weights: FloatArray, carry: FloatArray, cursors: Sequence[Cursor], stock: Stock, taken: IntArray, left: np.ndarray
 ) -> Plan:
-    ranges = [_ranges(stock, a, cursor, int(taken[a])) for a, cursor in enumerate(cursors)]
-    realised = np.array([_tokens_of(stock, a, c, int(taken[a])) for a, c in enumerate(cursors)], dtype=np.int64)
+    draws: list[tuple[Draw, ...]] = [()] * len(cursors)
+    following = list(cursors)
+    realised = np.zeros(len(cursors), dtype=np.int64)
+    for arm in np.flatnonzero(taken).tolist():
+        draws[arm], following[arm] = _ranges(stock, arm, cursors[arm], int(taken[arm]))
+        realised[arm] = sum(int(stock.epoch_tokens(arm, d.epoch)[d.start : d.stop].sum()) for d in draws[arm])
     owed = next_carry(carry, weights, realised, taken == left)
-    return Plan(weights, tuple(r[0] for r in ranges), realised, taken, owed, tuple(r[1] for r in ranges))
+    return Plan(weights, tuple(draws), realised, taken, owed, tuple(following))
 
 
 def next_carry(carry: FloatArray, weights: FloatArray, realised: IntArray, spent: np.ndarray) -> FloatArray:
