@@ -13,6 +13,8 @@ import pytest
 import yaml
 import zstandard
 
+pytestmark = pytest.mark.slow
+
 QUICK = {"embedding__method": "tfidf", "embedding__dim": 4, "tagging__methods": ["patterns"], "clustering__clusters": 2}
 
 

@@ -65,6 +65,7 @@ def test_zero_cpus_run_in_this_process():
             list(executor.run(fail, [(7,)]))
 
 
+@pytest.mark.slow
 def test_libraries_that_a_task_loads_itself_are_pinned_too():
     """A stage imports scikit-learn when it runs: its OpenMP must not start with every core of the machine."""
     environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}

@@ -30,6 +30,7 @@ def whole(lessons: Any, config: TrainConfig) -> dict[str, bytes]:
     return dict(lessons.outputs())
 
 
+@pytest.mark.slow
 def test_a_run_is_trained_reported_and_judged(make_lessons: MakeLessons, tiny: TrainConfig) -> None:
     lessons = make_lessons(mixer="skill_it")
     said: list[str] = []
@@ -61,6 +62,7 @@ def test_the_log_has_every_step_once_with_loss_speed_and_waits(make_lessons: Mak
     assert [line["round"] for line in lines if "control_loss" in line] == ["initial", 0, 1, 2]
 
 
+@pytest.mark.slow
 def test_two_trainings_give_the_same_bytes(make_lessons: MakeLessons, tiny: TrainConfig) -> None:
     two = replace(tiny, threads=2, width=32)
     assert whole(make_lessons("a"), two) == whole(make_lessons("b"), two)

@@ -51,6 +51,7 @@ def topic_lines(topics: int, lines: int, seed: int) -> list[tuple[str, str]]:
     return made
 
 
+@pytest.mark.slow
 def test_five_fresh_processes_train_the_same_bytes() -> None:
     assert len({digest_in_fresh_process(index) for index in range(5)}) == 1
 
