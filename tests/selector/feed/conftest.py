@@ -22,7 +22,9 @@ def canonical(value: Any) -> bytes:
 def write(path: Path, value: Any) -> str:
     """Write canonical JSON; return its sha256."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(canonical(value))
+    partial = path.with_name(f".tmp-{path.name}")
+    partial.write_bytes(canonical(value))
+    partial.rename(path)  # whole or not at all, as the sampler writes: a feed may be waiting for it
     return hashlib.sha256(canonical(value)).hexdigest()
 
 
