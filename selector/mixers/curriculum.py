@@ -28,6 +28,8 @@ class CurriculumConfig:
     exposure: Literal["cumulative", "sequential"] = "cumulative"
     # with sequential exposure, share of a round in [0, 1) drawn from what had its turn, against forgetting (paper: 0.4)
     mix_back: float = 0.4
+    # nats by which arms' losses must differ to rank them: an untrained model's losses are all the same
+    least_difference: float = 0.01
     # where the losses that rank arms come from: the control split by skill, or `arm_losses` of the training data
     losses: LossSource = "skills"
     # how much of the pool an arm is: tokens (its token share) or uniform (every arm the same)
@@ -40,6 +42,7 @@ class CurriculumConfig:
         check_whole("rounds", self.rounds, low=1)
         check_choice("exposure", self.exposure, ("cumulative", "sequential"))
         object.__setattr__(self, "mix_back", check_number("mix_back", self.mix_back, low=0.0, high=1.0, open_high=True))
+        object.__setattr__(self, "least_difference", check_number("least_difference", self.least_difference, low=0.0))
         check_choice("losses", self.losses, LOSS_SOURCES)
         check_choice("base", self.base, ("tokens", "uniform"))
         check_whole("lookahead", self.lookahead, low=0)
@@ -87,8 +90,9 @@ def exposed(ranks: FloatArray, base: FloatArray, low: float, high: float) -> Flo
 class CurriculumRule:
     """The mixture is the base, cut to the slice of the order whose turn it is.
 
-    With `easy` and `hard`, arms are ranked by their loss in the first report that has one (before it, the mixture is
-    the base); an arm that it did not measure counts as of average loss. With `stage`, an arm's rank is the mean stage
+    With `easy` and `hard`, arms are ranked by their loss in the first report in which losses differ (before it, the
+    mixture is the base): that of the untrained model for a pretrained one, that of the first round for a model from
+    scratch. An arm that was not measured counts as of average loss. With `stage`, an arm's rank is the mean stage
     of its tokens, untagged ones counting as average.
 
     State keys: `ranks` float64 `(n,)` and `ranked`.
@@ -126,7 +130,8 @@ class CurriculumRule:
         if state["ranked"]:
             return dict(state)
         losses = self._reader.losses(observation, self._config.losses)
-        if np.isnan(losses).all():
+        known = losses[~np.isnan(losses)]
+        if known.size == 0 or known.max() - known.min() <= self._config.least_difference:
             return dict(state)
         ranks = _filled(losses, self._base)
         return dict(state) | {"ranks": -ranks if self._order == "hard" else ranks, "ranked": True}

@@ -82,6 +82,14 @@ def test_before_any_loss_the_mixture_is_the_base_and_an_unmeasured_arm_counts_as
     np.testing.assert_allclose(drawn, [[0, 1, 0], [1 / 2, 1 / 2, 0]], atol=1e-12)
 
 
+def test_losses_that_do_not_differ_rank_nothing():
+    mixer = make_mixer("anti_curriculum", {"rounds": 8, "lookahead": 0}, ARMS, None)
+    state = mixer.update(mixer.init(), Observation(round=None, losses={"a": 5.549, "b": 5.55, "c": 5.549}))
+    assert mixer.mixture(state).tolist() == [0.5, 0.25, 0.25]
+    state = mixer.update(state, Observation(round=0, losses=LOSSES))
+    assert mixer.mixture(state).tolist() == [0.0, 0.0, 1.0]
+
+
 def test_arms_of_several_skills_have_the_mean_stage_of_their_tokens():
     rows = [{"c": 1.0}, {"c": 0.5, "b": 0.5}, {"a": 1.0}, {NO_SKILL: 1.0}]
     arms = Arms(
