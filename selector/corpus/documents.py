@@ -27,8 +27,8 @@ RESERVED_COLUMNS = frozenset(
     {"id", "text", "source", "parent", "place", "labels", "content", "component", "n_tokens", "arm", "skills", "split"}
     | {"input_ids", "lengths", "ids", "arms", "merged_sources"}
 )
-FORMATS = ("auto", "parquet", "jsonl", "text", "stdlib")
-Format = Literal["auto", "parquet", "jsonl", "text", "stdlib"]
+FORMATS = ("auto", "parquet", "arrow", "jsonl", "text", "warc", "stdlib")
+Format = Literal["auto", "parquet", "arrow", "jsonl", "text", "warc", "stdlib"]
 Scalar = str | int | float | bool
 
 
@@ -37,7 +37,9 @@ class SourceConfig:
     """One named set of input files, all of one shape."""
 
     name: str  # goes to the column `source`; unique
-    paths: tuple[str, ...] = ()  # files, folders, globs (`**` for any depth) or URLs; none for format stdlib
+    # files, folders (also as Hugging Face `datasets` saves them), globs (`**` for any depth) or
+    # URLs (s3:// and others); none for format stdlib
+    paths: tuple[str, ...] = ()
     format: Format = "auto"  # auto: by the file's suffix, with .gz, .zst or .bz2 behind it
     text_field: str = "text"  # field of the text; dotted for a field inside a field
     id_field: str = "id"  # field of the id, a string or an integer; not read with ids: content

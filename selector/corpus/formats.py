@@ -6,39 +6,22 @@ holds one line, one text file or one batch of Parquet rows in memory.
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, BinaryIO, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from prereq.selector.corpus.arrow_rows import column_values, read_arrow
+from prereq.selector.corpus.rows import Lost, Row, Rows
 from prereq.selector.corpus.stdlib_source import definitions, module_name
 from prereq.selector.corpus.streams import Damaged, blocks, lines
+from prereq.selector.corpus.warc_rows import read_warc
 
 _BOM = b"\xef\xbb\xbf"
 _BATCH_BYTES = 4 * 2**20  # of a Parquet batch
 _BATCH_ROWS = 1024
 _BUFFER_BYTES = 2**20  # read ahead in each column; by default pyarrow holds all columns of a row group
-
-
-class Row(NamedTuple):
-    """One row: its 1-based line or row number (0 where the file is the row) and its fields."""
-
-    line: int
-    fields: Mapping[str, Any]
-
-
-class Lost(NamedTuple):
-    """Something that cannot be read: where, why, how many rows (1 where that cannot be known)."""
-
-    line: int
-    reason: str
-    detail: str
-    documents: int = 1
-    bytes: int = 0  # of the file, that were not read because of damage
-
-
-Rows = Iterator[Row | Lost]
 
 
 def read_rows(
@@ -56,20 +39,25 @@ def read_rows(
     Args:
         stream: Seekable, at its start.
         name: The file's name, the id of a text file's only document.
-        form: parquet, jsonl, text or stdlib.
+        form: parquet, arrow, jsonl, text, warc or stdlib.
         compression: gzip, zstd, bz2 or empty.
-        fields: All fields that will be looked up, dotted; Parquet reads no other columns.
+        fields: All fields that will be looked up, dotted; Parquet and Arrow read no other columns.
         required: Fields without which no row can be a document.
-        max_bytes: A longer line, text file or module is lost.
+        max_bytes: A longer line, record, text file or module is lost.
     """
     if form == "parquet":
         yield from read_parquet(stream, compression, fields, required)
+        return
+    if form == "arrow":
+        yield from read_arrow(stream, compression, fields, required)
         return
     source = blocks(stream, compression)
     if form == "jsonl":
         rows = read_jsonl(source, max_bytes)
     elif form == "text":
         rows = read_text(source, name, max_bytes)
+    elif form == "warc":
+        rows = read_warc(source, max_bytes)
     else:
         rows = read_stdlib(source, name, max_bytes)
     for row in rows:
@@ -182,7 +170,7 @@ def _row_group(
     try:
         for batch in file.iter_batches(batch_rows, row_groups=[index], columns=columns, use_threads=False):
             names = batch.schema.names
-            for values in zip(*(_values(column) for column in batch.columns), strict=True):
+            for values in zip(*map(column_values, batch.columns), strict=True):
                 seen += 1
                 wrong = next((value for value in values if isinstance(value, UnicodeDecodeError)), None)
                 if wrong is None:
@@ -195,21 +183,6 @@ def _row_group(
         detail = f"row group {index}, rows {start + seen} to {start + rows - 1}: {problem}"
         # a share of the file: asking a damaged group for its columns' sizes can abort the process (pyarrow 26)
         yield Lost(start + seen, "damaged_rows", detail, rows - seen, file_bytes * (rows - seen) // file_rows)
-
-
-def _values(column: pa.Array) -> list[Any]:
-    """Python values of a column; the error in the place of what is not UTF-8 (Arrow does not check Parquet's text)."""
-    try:
-        return list(column.to_pylist())
-    except UnicodeDecodeError:
-        return [_value(scalar) for scalar in column]
-
-
-def _value(scalar: pa.Scalar) -> Any:
-    try:
-        return scalar.as_py()
-    except UnicodeDecodeError as error:
-        return error
 
 
 def _size(stream: BinaryIO) -> int:

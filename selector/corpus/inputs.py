@@ -12,6 +12,8 @@ import stat
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
@@ -19,11 +21,16 @@ import pyarrow.fs as pafs
 
 from prereq.graph.canonical import digest
 from prereq.graph.errors import ConfigError
+from prereq.selector.corpus.arrow_rows import files_with_rows
 from prereq.selector.corpus.documents import SourceConfig
 from prereq.selector.corpus.stdlib_source import stdlib_files
+from prereq.selector.corpus.warc_rows import check_libraries
 
 _FORMATS = {
     ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".warc": "warc",
+    ".wet": "warc",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".json": "jsonl",
@@ -43,7 +50,7 @@ class InputFile:
 
     name: str  # as the configuration gives it; what places and rejects say
     path: str  # absolute path or URL; how it is opened
-    format: str  # parquet, jsonl, text or stdlib
+    format: str  # parquet, arrow, jsonl, text, warc or stdlib
     compression: str  # gzip, zstd, bz2 or empty
     bytes: int  # size; 0 where it cannot be found out
     fingerprint: str = ""  # sha256 that changes when the name or the content does
@@ -53,13 +60,16 @@ def find_inputs(source: SourceConfig) -> list[InputFile]:
     """All input files of a source, each once, sorted by name.
 
     Raises:
-        ConfigError: A path matches nothing, or a file's format cannot be told from its name.
+        ConfigError: A path matches nothing, a file's format cannot be told from its name, or a library that reads it is
+            missing.
     """
     if source.format == "stdlib":
         listed = [InputFile(name, path, "stdlib", "", 0) for name, path in stdlib_files()]
     else:
         listed = [file for path in source.paths for file in _expand(path, source)]
     once = {file.path: file for file in listed}
+    if needy := next((file.name for file in listed if file.format == "warc"), None):
+        check_libraries(needy)
     files = sorted(once.values(), key=lambda file: file.name)
     with ThreadPoolExecutor(min(8, max(1, len(files)))) as threads:
         return list(threads.map(_fingerprinted, files))
@@ -73,7 +83,7 @@ def open_input(file: InputFile) -> BinaryIO:
     if not stat.S_ISREG(os.stat(file.path).st_mode):  # a named pipe would wait for ever
         raise OSError(f"{file.name} is not a regular file")
     stream = open(file.path, "rb")  # noqa: SIM115 - the caller closes it
-    if file.format != "parquet":
+    if file.format not in ("parquet", "arrow"):
         return stream
     stream.close()  # it could be opened: its errors are plainer than pyarrow's
     # through a Python file, pyarrow reads a whole column of a row group at once
@@ -141,7 +151,7 @@ def _expand(pattern: str, source: SourceConfig) -> Iterator[InputFile]:
         if source.format == "auto" and not form and explicit:
             raise ConfigError(
                 f"source {source.name!r}: the format of {path} cannot be told from its name; set `format` to parquet, "
-                "jsonl or text"
+                "arrow, jsonl, text or warc"
             )
         if not explicit and (not form or source.format not in ("auto", form)):
             continue  # in a folder, what has another suffix is not meant
@@ -176,9 +186,14 @@ def _list_local(pattern: str) -> Iterator[tuple[str, bool]]:
         elif named:
             for folder, folders, names in os.walk(match):
                 folders[:] = sorted(name for name in folders if not name.startswith("."))
-                for name in sorted(names):
-                    if not name.startswith("."):
-                        yield os.path.join(folder, name), False
+                shown = sorted(name for name in names if not name.startswith("."))
+                for name in files_with_rows(folder, shown, partial(_read_local, folder)):
+                    yield os.path.join(folder, name), False
+
+
+def _read_local(folder: str, name: str) -> bytes:
+    path = os.path.join(folder, name)
+    return Path(path).read_bytes() if os.path.isfile(path) else b""
 
 
 def _list_url(pattern: str) -> Iterator[tuple[str, bool]]:
@@ -194,11 +209,30 @@ def _list_url(pattern: str) -> Iterator[tuple[str, bool]]:
         return
     wanted = re.compile(_glob_regex(address)) if fixed != address else None
     selector = pafs.FileSelector(root, recursive=True, allow_not_found=True)
-    for entry in sorted(filesystem.get_file_info(selector), key=lambda entry: str(entry.path)):
-        below = entry.path[len(root) :].lstrip("/")
+    entries = sorted(filesystem.get_file_info(selector), key=lambda entry: str(entry.path))
+    found = [str(entry.path)[len(root) :].lstrip("/") for entry in entries if entry.type == pafs.FileType.File]
+    if wanted is None:
+        found = list(_files_with_rows(filesystem, root, [name for name in found if not _is_hidden(name)]))
+    for below in found:
         path = f"{fixed.rstrip('/')}/{below}"
-        if entry.type == pafs.FileType.File and (wanted.fullmatch(path) if wanted else not _is_hidden(below)):
+        if wanted is None or wanted.fullmatch(path):
             yield path + tail, wanted is not None
+
+
+def _files_with_rows(filesystem: Any, root: str, found: Sequence[str]) -> Iterator[str]:
+    """`files_with_rows` of every folder below `root`; names are relative to it, and sorted by folder, then name."""
+    folders: dict[str, list[str]] = {}
+    for path in found:
+        folder, _, name = path.rpartition("/")
+        folders.setdefault(folder, []).append(name)
+    for folder, names in folders.items():
+        prefix = f"{folder}/" if folder else ""
+
+        def read(name: str, prefix: str = prefix) -> bytes:
+            with filesystem.open_input_stream(f"{root.rstrip('/')}/{prefix}{name}") as stream:
+                return bytes(stream.read())
+
+        yield from (f"{prefix}{name}" for name in files_with_rows(f"{root}/{folder}", names, read))
 
 
 def _is_hidden(path: str) -> bool:

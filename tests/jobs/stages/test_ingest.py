@@ -73,6 +73,9 @@ def test_every_format_gives_the_same_documents(here: Path):
         found.append(documents(run(here, source(f"rows.jsonl{suffix}"), stages=f"stages-{number}")))
     pq.write_table(pa.Table.from_pylist(ROWS), "rows.parquet")
     found.append(documents(run(here, source("rows.parquet"), stages="stages-parquet")))
+    with pa.ipc.new_stream("rows.arrow", pa.Table.from_pylist(ROWS).schema) as writer:
+        writer.write_table(pa.Table.from_pylist(ROWS))
+    found.append(documents(run(here, source("rows.arrow"), stages="stages-arrow")))
     for rows in found:
         assert [{"id": row["id"], "text": row["text"]} for row in rows] == ROWS
     assert found[1][3]["place"] == "rows.jsonl.gz:4"
@@ -88,6 +91,18 @@ def test_text_files_are_documents_named_by_their_path(here: Path):
     assert [(row["id"], row["text"], row["place"]) for row in rows] == [
         ("books/a.txt.gz", "wörd\n", "books/a.txt.gz"),
         ("books/b.md", "# B", "books/b.md"),
+    ]
+
+
+def test_records_of_a_warc_file_are_documents_named_by_a_field_of_choice(here: Path):
+    pytest.importorskip("warcio")
+    pytest.importorskip("selectolax")
+    head = "WARC/1.0\r\nWARC-Type: conversion\r\nWARC-Target-URI: http://x/{0}\r\nContent-Type: text/plain\r\n"
+    records = [head.format(n) + f"Content-Length: 5\r\n\r\ntext{n}\r\n\r\n" for n in range(3)]
+    Path("a.warc.wet.gz").write_bytes(b"".join(gzip.compress(record.encode()) for record in records))
+    rows = documents(run(here, source(id_field="url", metadata=("content_type",))))
+    assert [(row["id"], row["text"], row["place"], row["content_type"]) for row in rows] == [
+        (f"http://x/{n}", f"text{n}", f"a.warc.wet.gz:{n + 1}", "text/plain") for n in range(3)
     ]
 
 
