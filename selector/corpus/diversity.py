@@ -1,6 +1,7 @@
 """Diversity of a selection: the Vendi score of any order, from a kernel or from a d x d statistic that workers merge.
 
-The score is an effective number: n documents that have nothing in common score n, copies of one document score 1.
+The score is an effective number: n documents that have nothing in common score n, copies of one document score 1. The
+vectors may be embeddings or, for a score by what documents teach, gradients (G-Vendi, arXiv:2505.20161).
 """
 
 from dataclasses import dataclass

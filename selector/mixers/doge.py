@@ -46,7 +46,7 @@ class DogeConfig:
         check_choice("base", self.base, ("tokens", "uniform"))
 
 
-def doge_scores(alignment: FloatArray, norms: FloatArray, step_size: float) -> FloatArray:
+def doge_scores(alignment: FloatArray, norms: FloatArray, step_size: float, base: FloatArray) -> FloatArray:
     """step_size * W / (mean gradient norm + 1e-6), clipped to [0, 5 * step_size], `(n,)`.
 
     Args:
@@ -54,14 +54,15 @@ def doge_scores(alignment: FloatArray, norms: FloatArray, step_size: float) -> F
             measured.
         norms: `(n,)`, length of an arm's gradient, >= 0; NaN where not measured.
         step_size: The trainer's learning rate.
+        base: `(n,)`, >= 0, how much each arm counts in the mean norm; equal in the paper.
 
     Returns:
         `(n,)`; NaN where the alignment is, everywhere where no norm was measured.
     """
-    measured = ~np.isnan(norms)
+    measured = ~np.isnan(norms) & (base > 0)
     if not measured.any():
         return np.full_like(alignment, np.nan)
-    mean_norm = float(np.abs(norms[measured]).mean())
+    mean_norm = float((np.abs(norms[measured]) * base[measured]).sum() / base[measured].sum())
     scores: FloatArray = np.clip(alignment / (mean_norm + SMALL_NORM), 0.0, LARGEST_SCORE) * step_size
     return scores
 
@@ -75,16 +76,18 @@ def make_doge(config: DogeConfig, arms: Arms, influence: Influence | None = None
 
     Source:
         Fan et al. 2023, "DoGE", arXiv:2310.15393; code Olivia-fsm/DoGE (88400e9). Departures: one step per report; an
-        arm that was not measured keeps its share.
+        arm that was not measured keeps its share; the mean norm is over the base, so that cutting an arm in two changes
+        nothing (over arms where the base is uniform).
     """
     reader = ArmReader(arms, influence)
+    base = base_weights(arms, config.base)
 
     def read(observation: Observation) -> FloatArray:
         alignment = reader.signal(observation, ALIGNMENT)
-        return doge_scores(alignment, reader.signal(observation, GRADIENT_NORM), config.step_size)
+        return doge_scores(alignment, reader.signal(observation, GRADIENT_NORM), config.step_size, base)
 
     tilt = Tilt(
-        log_prior=log_weights(base_weights(arms, config.base)),
+        log_prior=log_weights(base),
         learning_rate=1.0 / config.mu,
         floor=config.floor,
         average=config.average,

@@ -63,7 +63,8 @@ def make_pike(config: PikeConfig, arms: Arms, influence: Influence | None = None
 
     The trainer reports two signals by arm or skill: `gradient_norm`, the length of the group's mean gradient, and
     `gradient_variance`, the mean squared distance of one sample's gradient from it. With `balance` both terms are those
-    of the tilted objective, whose gradient is y_k times the group's: they are multiplied by y_k squared.
+    of the tilted objective, whose gradient is y_k times the group's: they are multiplied by y_k squared. (y_k is over
+    arms as they are cut; plain PiKE does not depend on the cut.)
 
     Source:
         Li et al. 2025, "PiKE", arXiv:2502.06244, Algorithm 1. The rates have no published defaults that carry over:

@@ -28,20 +28,25 @@ def test_orthogonal_gradients_score_by_their_squared_length():
     gradients = np.diag([3.0, 2.0, 1.0])
     alignment = gradients @ gradients.sum(axis=0)
     np.testing.assert_allclose(alignment, [9.0, 4.0, 1.0])
-    scores = doge_scores(alignment, np.array([3.0, 2.0, 1.0]), 0.1)
+    scores = doge_scores(alignment, np.array([3.0, 2.0, 1.0]), 0.1, np.ones(3))
     np.testing.assert_allclose(scores, [0.45, 0.2, 0.05], rtol=1e-6)
 
 
 def test_scores_are_clipped_at_nothing_and_at_five_step_sizes():
-    scores = doge_scores(np.array([-3.0, 100.0, 2.0]), np.ones(3), 0.01)
+    scores = doge_scores(np.array([-3.0, 100.0, 2.0]), np.ones(3), 0.01, np.ones(3))
     np.testing.assert_allclose(scores, [0.0, 0.05, 0.02], rtol=2e-6)
 
 
 def test_only_measured_norms_count_and_without_any_nothing_moves():
-    scores = doge_scores(np.array([1.0, np.nan]), np.array([np.nan, 2.0]), 1.0)
+    scores = doge_scores(np.array([1.0, np.nan]), np.array([np.nan, 2.0]), 1.0, np.ones(2))
     np.testing.assert_allclose(scores, [0.5, np.nan], rtol=1e-6)
     assert after({}, [1.0, 2.0, 3.0], [None] * 3).tolist() == [1 / 3] * 3
-    assert np.isfinite(doge_scores(np.array([1.0]), np.array([0.0]), 1.0)).all()
+    assert np.isfinite(doge_scores(np.array([1.0]), np.array([0.0]), 1.0, np.ones(1))).all()
+
+
+def test_the_mean_norm_is_over_the_base():
+    scores = doge_scores(np.array([1.0, 1.0]), np.array([4.0, 1.0]), 1.0, np.array([1.0, 2.0]))
+    np.testing.assert_allclose(scores, 0.5, rtol=1e-6)
 
 
 def test_an_arm_without_an_alignment_keeps_its_share():

@@ -4,6 +4,8 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from prereq.selector.mixers.exponentiated import (
     Tilt,
@@ -134,6 +136,36 @@ def test_averaging_gives_the_mean_of_the_mixtures_that_reports_led_to():
     expected = (run(plain, reports[0]) + run(plain, *reports)) / 2
     np.testing.assert_allclose(run(mean, *reports), expected, rtol=1e-14)
     assert run(mean).tolist() == [0.5, 0.5]
+
+
+reports = st.lists(
+    st.lists(st.one_of(st.just(float("nan")), st.floats(-1e30, 1e30)), min_size=3, max_size=3), max_size=6
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    reports,
+    st.sampled_from([0.0, 0.01, 0.7]),
+    st.booleans(),
+    st.sampled_from([None, 0.0, 0.5]),
+    st.booleans(),
+    st.floats(0, 1e6),
+)
+def test_any_signals_give_a_mixture_on_the_simplex_and_a_state_without_nan(rows, floor, carry, memory, average, rate):
+    prior = np.array([0.0, 0.25, 0.75])
+    tilt = Tilt(
+        log_prior=log_weights(prior), learning_rate=rate, floor=floor, carry=carry, memory=memory, average=average
+    )
+    state = tilt.start()
+    for row in rows:
+        state = tilt.move(state, np.array(row))
+    weights = tilt.weights(state)
+    assert weights[0] == 0.0
+    assert weights.sum() == pytest.approx(1.0, abs=1e-12)
+    assert (weights >= floor * prior * (1 - 1e-9)).all()
+    assert all(np.isfinite(np.asarray(value, dtype=float)).all() for value in state.values())
+    assert np.isfinite(tilt.spread(state))
 
 
 def test_a_closed_arm_stays_at_zero_through_floors_and_gaps_and_thousands_of_steps():

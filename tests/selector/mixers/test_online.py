@@ -146,6 +146,40 @@ def test_renaming_arms_moves_the_mixture_with_their_names(name):
         np.testing.assert_allclose([moved[rename[arm]] for arm in weights], list(weights.values()), rtol=1e-9)
 
 
+BY_TOKENS = [name for name in ONLINE if name not in ("aioli", "odm", "quad", "refinement")]
+
+
+@pytest.mark.parametrize("name", BY_TOKENS)
+def test_cutting_an_arm_in_two_of_the_same_make_up_changes_no_others_weight(name):
+    cut_rows = {"b9": ROWS["c1"]} | ROWS
+    tokens = TOKENS | {"b9": 12, "c1": 18}
+    cut = Arms(
+        ids=tuple(sorted(cut_rows)),
+        tokens=np.array([tokens[arm] for arm in sorted(cut_rows)]),
+        rows=np.ones(5),
+        skills=SKILLS,
+        shares=SkillShares.from_rows([cut_rows[arm] for arm in sorted(cut_rows)], SKILLS),
+    )
+    whole, parts = make(name), make(name, cut)
+    state, other = whole.init(), parts.init()
+    for number in range(-1, 6):
+        by_skill = {skill: 0.3 + (3 * index + 2 * number) % 5 for index, skill in enumerate(SKILLS)}
+        common = {
+            "round": None if number < 0 else number,
+            "losses": {skill: 3.0 / (number + 2 + index) + 1.0 for index, skill in enumerate(SKILLS)},
+            "signals": dict.fromkeys(whole.required_signals, by_skill),
+            "tokens_seen": 1000 * (number + 1),
+        }
+        drawn = 1000.0 * whole.mixture(state)
+        state = whole.update(state, Observation(drawn_tokens=drawn, **common))
+        halves = np.concatenate([[0.4 * drawn[1]], drawn])
+        halves[2] = 0.6 * drawn[1]
+        other = parts.update(other, Observation(drawn_tokens=halves, **common))
+        weights = parts.mixture(other)
+        joined = np.array([weights[1], weights[0] + weights[2], weights[3], weights[4]])
+        np.testing.assert_allclose(joined, whole.mixture(state), rtol=1e-9, atol=1e-15)
+
+
 READS_LOSSES = ["ado", "anti_curriculum", "curriculum", "group_dro", "odm", "skill_it", "velocitune"]
 
 
