@@ -27,6 +27,7 @@ from prereq.selector.mixers.proportional import ProportionalConfig, make_proport
 from prereq.selector.mixers.protocol import Arms, Mixer
 from prereq.selector.mixers.quad import QuadConfig, make_quad
 from prereq.selector.mixers.refinement import RefinementConfig, make_refinement
+from prereq.selector.mixers.skill_bandit import SkillBandit, SkillBanditConfig
 from prereq.selector.mixers.skill_it import SkillIt, SkillItConfig
 from prereq.selector.mixers.static import StaticConfig, make_static
 from prereq.selector.mixers.temperature import TemperatureConfig, make_temperature
@@ -66,6 +67,7 @@ MIXERS: Mapping[str, MixerKind] = MappingProxyType(
         "proportional": MixerKind(config=ProportionalConfig, make=make_proportional),
         "quad": MixerKind(config=QuadConfig, make=make_quad),
         "refinement": MixerKind(config=RefinementConfig, make=make_refinement),
+        "skill_bandit": MixerKind(config=SkillBanditConfig, make=SkillBandit, needs_influence=True),
         "skill_it": MixerKind(config=SkillItConfig, make=SkillIt, needs_influence=True),
         "static": MixerKind(config=StaticConfig, make=make_static),
         "temperature": MixerKind(config=TemperatureConfig, make=make_temperature),
