@@ -69,9 +69,10 @@ def test_the_reader_can_fail(prereq, reader):
         draws[0]["start"] -= 1
 
     def tilt(value):
-        first, second = list(value["mixture"]["arms"])[:2]
-        value["mixture"]["arms"][first] += 0.01
-        value["mixture"]["arms"][second] -= 0.01
+        shares = value["mixture"]["skills"]
+        least, most = (pick(shares, key=shares.get) for pick in (min, max))
+        shares[least] += 0.01
+        shares[most] -= 0.01
 
     assert "goes on at" in damaged(shift)
     assert "mixture of" in damaged(tilt)
