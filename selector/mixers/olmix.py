@@ -10,6 +10,8 @@ from prereq.selector.mixers.law_fit import MixingLaws
 from prereq.selector.mixers.parameters import check_number
 from prereq.selector.mixers.simplex import FloatArray, check_simplex, water_fill
 
+Objective = Callable[[FloatArray], tuple[float, FloatArray, float]]
+
 _STEPS = 20_000
 _TOLERANCE = 1e-11
 """Largest change of a weight in a step at which the search ends; the objective is then off by about its square."""
@@ -78,23 +80,25 @@ def best_mixture(
             f"olmix: the caps {limits.tolist()[:8]} leave no mixture of {parts} parts; ask for fewer tokens or allow "
             "more repeats"
         )
-    share = np.full(len(laws.floor), 1.0 / len(laws.floor)) if weights is None else weights / weights.sum()
+    return _descend(_objective(laws, weights), base, limits, penalty)
 
+
+def _objective(laws: MixingLaws, weights: FloatArray | None) -> Objective:
+    """The mean loss above the laws' floors, its gradient `(k,)`, and a bound on its curvature in the 1-norm."""
+    share = np.full(len(laws.floor), 1.0 / len(laws.floor)) if weights is None else weights / weights.sum()
     # a mixture sums to 1, so what all slopes of a group have in common is a factor of its term
     middle = (laws.slopes.max(axis=1) + laws.slopes.min(axis=1)) / 2.0
     slopes = laws.slopes - middle[:, None]
 
-    def loss(p: FloatArray) -> tuple[float, FloatArray, float]:
+    def objective(p: FloatArray) -> tuple[float, FloatArray, float]:
         terms = share * np.exp(slopes @ p + middle)
-        # largest entry of the Hessian bounds how fast the gradient turns per unit of change in the 1-norm
+        # no entry of the Hessian is larger than the largest on its diagonal
         return float(terms.sum()), slopes.T @ terms, float((terms @ slopes**2).max())
 
-    return _descend(loss, base, limits, penalty)
+    return objective
 
 
-def _descend(
-    loss: Callable[[FloatArray], tuple[float, FloatArray, float]], base: FloatArray, limits: FloatArray, penalty: float
-) -> FloatArray:
+def _descend(loss: Objective, base: FloatArray, limits: FloatArray, penalty: float) -> FloatArray:
     """Proximal mirror descent in the KL divergence from a feasible start."""
     support = base > 0
     log_base = np.log(base[support])
