@@ -17,7 +17,7 @@ import numpy as np
 
 from prereq.selector.mixers.simplex import FloatArray, IntArray
 
-_PASSES = 2  # of kappa given the posterior, then the posterior given kappa; more change little
+_RIDGE = 0.01  # pulls the first look at level and trust to the declared graph, in mean squares of the features
 _LEAST_SCALE = 0.1  # kappa of a round is at least this share of the kappa of all rounds
 
 
@@ -117,16 +117,31 @@ def posterior(rows: Rows, beliefs: Beliefs, weight: float) -> Posterior | None:
         return None
     own, level = own_features(rows.shares, beliefs)
     rest = rows.declared - own
-    fitted, expected = None, rows.declared
-    for _ in range(_PASSES):
-        scale = _scales(groups, expected, beliefs.smoothing)
-        if scale is None:
-            return None
-        fitted = _fit(groups, rows.shares * scale[:, None], scale, (own, level, rest), beliefs)
-        kernel = np.einsum("tk,sk->ts", rows.shares * beliefs.variance, fitted.features)
-        moved = np.einsum("ts,sm->tm", kernel, fitted.coefficients)
-        expected = own + fitted.level * level + fitted.trust * rest + moved
-    return fitted
+    scale = _scales(groups, _expected(groups, (own, level, rest), beliefs), beliefs.smoothing)
+    return None if scale is None else _fit(groups, rows.shares * scale[:, None], scale, (own, level, rest), beliefs)
+
+
+def _expected(
+    groups: tuple[_Group, ...], parts: tuple[FloatArray, FloatArray, FloatArray], beliefs: Beliefs
+) -> FloatArray:
+    """A first look at the drops `(h, m)` up to kappa: least squares on own, level and declared features together.
+
+    With kappa from the declared graph alone, a graph that claims too much would pass for slow learning.
+    """
+    own, level, rest = parts
+    gram, moment = np.zeros((3, 3)), np.zeros(3)
+    for group in groups:
+        sides = [np.einsum("nt,tg->ng", group.spans, part[:, group.columns]) for part in parts]
+        moment += [(side * group.drops).sum() for side in sides]
+        gram += [[(one * other).sum() for other in sides] for one in sides]
+    pull = np.array([[1.0, 0.0, -1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 1.0]])  # level to 0, trust to kappa
+    size = float(np.trace(gram)) / 3.0
+    if not (beliefs.own != 0.0).any() or size <= 0.0:
+        return own + rest
+    by_own, by_level, by_rest = np.linalg.solve(gram + size * (_RIDGE * pull + 1e-12 * np.eye(3)), moment).tolist()
+    if by_own <= 0.0:
+        return own + rest
+    return own + max(by_level / by_own, 0.0) * level + min(max(by_rest / by_own, 0.0), 1.0) * rest
 
 
 def own_features(shares: FloatArray, beliefs: Beliefs) -> tuple[FloatArray, FloatArray]:
