@@ -58,8 +58,8 @@ def decode_page(data: bytes, charset: str | None) -> str:
         if data.startswith(mark):
             return data[len(mark) :].decode(name, "replace")
     said = _META.search(data[:_META_BYTES])
-    for name in (charset, said.group(1).decode("ascii", "replace") if said else None):
-        if name and (known := _encoding(name)):
+    for label in (charset, said.group(1).decode("ascii", "replace") if said else None):
+        if label and (known := _encoding(label)):
             return data.decode(known, "replace")
     return data.decode("utf-8", "replace")
 

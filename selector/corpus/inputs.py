@@ -1,11 +1,15 @@
 """Finds a source's input files and says what identifies each; a local path and a URL take the same road.
 
-A file's name is its path as the configuration gives it, so that no output depends on where a checkout lies. A file that
-cannot be read is still listed: reading it later is what rejects it.
+A file's name is its path as the configuration gives it, so that no output depends on where a checkout lies; a URL's
+options and credentials are left out of it. A file that cannot be read is still listed: reading it later is what rejects
+it.
+
+Object stores (`stores`) are listed once, and an object is known by its size and its ETag, not by reading it.
 """
 
 import glob
 import hashlib
+import io
 import os
 import re
 import stat
@@ -24,6 +28,7 @@ from prereq.graph.errors import ConfigError
 from prereq.selector.corpus.arrow_rows import files_with_rows
 from prereq.selector.corpus.documents import SourceConfig
 from prereq.selector.corpus.stdlib_source import stdlib_files
+from prereq.selector.corpus.stores import is_store, open_store, public_name, store_path, version_of
 from prereq.selector.corpus.warc_rows import check_libraries
 
 _FORMATS = {
@@ -42,6 +47,7 @@ _FORMATS = {
 _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 _WHOLE_BYTES = 64 * 2**20  # a file below this is digested whole
 _END_BYTES = 2**20  # of a larger one, this much at each end
+_REMOTE_BUFFER = 4 * 2**20  # bytes of one request to an object store, where a file is read from its start to its end
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +85,10 @@ def open_input(file: InputFile) -> BinaryIO:
     """Open for reading and seeking; OSError where that fails, also for what is not a regular file."""
     if "://" in file.path:
         filesystem, path = _filesystem(file.path)
-        return cast(BinaryIO, filesystem.open_input_file(path))
+        remote = filesystem.open_input_file(path)
+        if is_store(file.path) and file.format not in ("parquet", "arrow"):
+            return cast(BinaryIO, io.BufferedReader(remote, _REMOTE_BUFFER))
+        return cast(BinaryIO, remote)
     if not stat.S_ISREG(os.stat(file.path).st_mode):  # a named pipe would wait for ever
         raise OSError(f"{file.name} is not a regular file")
     stream = open(file.path, "rb")  # noqa: SIM115 - the caller closes it
@@ -104,12 +113,15 @@ def group_by_bytes(files: Sequence[InputFile], limit: int) -> list[tuple[InputFi
 
 
 def _fingerprinted(file: InputFile) -> InputFile:
-    """Size and fingerprint: the sha256 of name, size and content.
+    """Size and fingerprint: the sha256 of name, size and content; in an object store, of name, size and version.
 
     From 64 MiB on, the digest of the content is that of its first and last MiB with the time of its last change:
     reading a large corpus only to find that nothing changed would cost as much as ingesting it.
     """
     try:
+        if is_store(file.path):
+            size, version = version_of(*_filesystem(file.path))
+            return _with(file, size, ["version", version])
         with open_input(file) as stream:
             size = stream.seek(0, os.SEEK_END)
             if size < _WHOLE_BYTES:
@@ -157,7 +169,8 @@ def _expand(pattern: str, source: SourceConfig) -> Iterator[InputFile]:
             continue  # in a folder, what has another suffix is not meant
         matched += 1
         absolute = path if "://" in path else os.path.abspath(path)
-        name = os.fsencode(path).decode("utf-8", "backslashreplace")  # a file name need not be UTF-8
+        # a file name need not be UTF-8
+        name = public_name(path) if "://" in path else os.fsencode(path).decode("utf-8", "backslashreplace")
         yield InputFile(name, absolute, form if source.format == "auto" else source.format, compression, 0)
     if not matched:
         raise ConfigError(
@@ -168,6 +181,8 @@ def _expand(pattern: str, source: SourceConfig) -> Iterator[InputFile]:
 
 def _kind(path: str) -> tuple[str, str]:
     """(format, compression) by suffix; empty where unknown or absent."""
+    if "://" in path:
+        path = path.partition("?")[0]
     stem, suffix = os.path.splitext(path.lower())
     compression = _COMPRESSIONS.get(suffix, "")
     if compression:
@@ -197,7 +212,20 @@ def _read_local(folder: str, name: str) -> bytes:
 
 
 def _list_url(pattern: str) -> Iterator[tuple[str, bool]]:
-    """The same for a URL: a file, a folder, or a glob in its path (`*`, `**`; a `?` starts the URL's options)."""
+    """The same for a URL: a file, a folder, or a glob in its path (`*`, `**`; a `?` starts the URL's options).
+
+    Raises:
+        ConfigError: The store cannot be reached, or refuses to list.
+    """
+    try:
+        yield from _list_store(pattern)
+    except (OSError, pa.ArrowException) as error:
+        raise ConfigError(
+            f"{public_name(pattern)}: cannot be listed: {error}; check the address, the region and the credentials"
+        ) from error
+
+
+def _list_store(pattern: str) -> Iterator[tuple[str, bool]]:
     address, _, options = pattern.partition("?")
     prefix = re.match(r"[^*\[]*", address)
     fixed = address if prefix is None or prefix.end() == len(address) else prefix.group().rsplit("/", 1)[0]
@@ -247,6 +275,8 @@ def _glob_regex(pattern: str) -> str:
 
 def _filesystem(url: str) -> tuple[Any, str]:
     """The file system of a URL and the path in it: pyarrow's own where it has one, else fsspec's."""
+    if is_store(url):
+        return open_store(url), store_path(url)
     try:
         return cast(tuple[Any, str], pafs.FileSystem.from_uri(url))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
