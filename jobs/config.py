@@ -27,7 +27,7 @@ from prereq.selector.corpus.embedding import EmbeddingConfig
 from prereq.selector.corpus.holdout import HoldoutConfig
 from prereq.selector.corpus.layout import LayoutConfig
 from prereq.selector.corpus.tagging import TaggingConfig
-from prereq.selector.corpus.tokens import make_tokenizer
+from prereq.selector.corpus.tokens import make_tokenizer, tokenizer_identity
 from prereq.selector.mixers.registry import mixer_config
 from prereq.selector.rounds.config import Policy, SamplerConfig
 
@@ -120,7 +120,7 @@ class RunConfig(BaseModel):
     holdout: HoldoutConfig = HoldoutConfig()  # documents that are never drawn
     layout: LayoutConfig = LayoutConfig()  # what an arm is, and the pool's parts
     pool: PoolConfig = PoolConfig()  # the pool as a whole
-    tokenizer: str = "bytes"  # what a token is: bytes (of UTF-8)
+    tokenizer: str = "bytes"  # what a token is: bytes (of UTF-8), or the path of a Hugging Face tokenizer.json
 
     mixer: MixerConfig = MixerConfig()  # how losses move the mixture
     rounds: int | None = None  # budget in rounds; exactly one of rounds and tokens is set
@@ -171,9 +171,9 @@ class RunConfig(BaseModel):
     def pool_settings(self, graph: SkillGraph) -> dict[str, Any]:
         """What a pool is made from, plain values: two pools with equal settings and inputs are equal.
 
-        The graph counts by what it says, not by where it lies; folders and `ray` change no byte.
+        The graph and the tokenizer count by what they say, not by where they lie; folders and `ray` change no byte.
         """
-        resolved = self.resolved()
+        resolved = self.resolved() | {"tokenizer": tokenizer_identity(self.tokenizer)}
         merged = [list(pair) for pair in sorted(graph.merged.items())]  # decides where stated labels go
         return {**{key: resolved[key] for key in POOL_SECTIONS}, "graph": digest([graph.to_dict(), merged])}
 

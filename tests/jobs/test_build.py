@@ -137,6 +137,27 @@ def test_a_finished_pool_starts_no_ray(corpus: Path, monkeypatch: pytest.MonkeyP
     assert run(make(corpus, ray={"num_cpus": 2})).was_done
 
 
+def test_tokens_are_those_of_the_tokenizer_file(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = pytest.importorskip("tokenizers")
+    monkeypatch.chdir(corpus)
+    words = library.Tokenizer(library.models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    words.pre_tokenizer = library.pre_tokenizers.WhitespaceSplit()
+    words.save("words.json")
+    run(make(corpus, "words", tokenizer="words.json"))
+    rows = [row for path in (corpus / "words").glob("**/part-*") if "stages" not in path.parts for row in rows_of(path)]
+    assert rows
+    assert all(row["n_tokens"] == len(row["text"].split()) for row in rows)
+    words.add_tokens(["loops"])
+    words.save("words.json")
+    with pytest.raises(ConfigError, match=r"tokenizer was \"tokenizer.json sha256:"):
+        run(make(corpus, "words", tokenizer="words.json"))
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """A file's rows."""
+    return pq.read_table(path).to_pylist()
+
+
 def test_another_folder_gets_the_same_bytes(corpus: Path) -> None:
     run(make(corpus, "again"))
     assert pool_bytes(corpus / "again") == pool_bytes(corpus / "pool")
