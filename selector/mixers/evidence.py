@@ -152,7 +152,7 @@ def own_features(shares: FloatArray, beliefs: Beliefs) -> tuple[FloatArray, Floa
 
 
 def _groups(rows: Rows, beliefs: Beliefs, weight: float) -> Iterator[_Group]:
-    # a loss of exactly 0 has no relative drop; tokens count to the next power of two, which keeps the groups few
+    # a loss of exactly 0 has no relative drop; tokens count to the nearest power of two, which keeps the groups few
     measured = (rows.tokens > 0) & (rows.losses > 0)
     sizes = np.where(measured, np.round(np.log2(np.maximum(rows.tokens, 1.0))), -1.0).astype(np.int64)
     kinds, member = np.unique(sizes.T, axis=0, return_inverse=True)

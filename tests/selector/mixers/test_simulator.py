@@ -101,3 +101,14 @@ def test_a_pool_skill_that_the_truth_does_not_know_teaches_nothing():
     everything_idle = make_mixer("static", {"arms": {"idle": 1.0}}, arms, None)
     run = simulate(everything_idle, arms, CHAIN, 3)
     assert run.losses[-1].tolist() == run.losses[0].tolist()
+
+
+def test_relative_noise_scales_with_the_loss_and_is_told_as_tokens_behind_it():
+    ids = tuple(f"s{index:04d}" for index in range(2000))
+    arms, idle = Arms.of_skills(ids), Influence(ids, ids, np.zeros((2000, 2000)))
+    for loss in (4.0, 0.5):
+        watcher = Watcher(np.full(2000, 1 / 2000))
+        simulate(watcher, arms, idle, 1, SimulatorConfig(initial_loss=loss, relative_noise=0.02))
+        seen = watcher.seen[0]
+        assert set(seen.eval_tokens.values()) == {2500}
+        assert np.std(list(seen.losses.values())) / loss == pytest.approx(0.02, rel=0.1)
