@@ -45,6 +45,10 @@ POOL_SECTIONS = (
 )
 
 
+# keys that came after the first pools, with their defaults: a pool that was built before them stays the same pool
+_LATER_KEYS: dict[str, dict[str, Any]] = {"ingest": {"normalisation": "none"}}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphConfig:
     """Where the skill graph comes from: exactly one of path, edges and builtin."""
@@ -175,7 +179,12 @@ class RunConfig(BaseModel):
         """
         resolved = self.resolved() | {"tokenizer": tokenizer_identity(self.tokenizer)}
         merged = [list(pair) for pair in sorted(graph.merged.items())]  # decides where stated labels go
-        return {**{key: resolved[key] for key in POOL_SECTIONS}, "graph": digest([graph.to_dict(), merged])}
+        settings = {key: resolved[key] for key in POOL_SECTIONS}
+        for section, later in _LATER_KEYS.items():
+            settings[section] = {
+                key: value for key, value in settings[section].items() if key not in later or value != later[key]
+            }
+        return {**settings, "graph": digest([graph.to_dict(), merged])}
 
 
 def load_config(path: str, overrides: Sequence[str] = ()) -> RunConfig:

@@ -8,10 +8,12 @@ A task is a group of input files in order of name, up to `part_mib` together; a 
 so is a source with `max_documents`. The borders of tasks and parts come from the files and the configuration alone.
 """
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -56,7 +58,8 @@ def ingest(bench: Bench, sources: Sequence[SourceConfig], config: IngestConfig) 
 
     Returns:
         A result whose files `part-*` are the documents in order of source, file and row, and `rejects*` the rejects.
-        Counts: documents, rejected, and where there are any: filtered (by `include`), split, lost_bytes, rekeyed.
+        Counts: documents, rejected, and where there are any: filtered (by `include`), split, normalised (whose text is
+        not as it came), lost_bytes, rekeyed.
 
     Raises:
         ConfigError: A path matches nothing, or two sources share a name.
@@ -76,8 +79,7 @@ def ingest(bench: Bench, sources: Sequence[SourceConfig], config: IngestConfig) 
         for number, group in enumerate(_groups(files, source, config)):
             inputs = (identity, *(file.fingerprint for file in group))
             tasks.append(Task(f"{index:03d}-{number:06d}", (group, source, config, columns), inputs))
-    # max_rejected judges the result and does not change it
-    settings = {key: value for key, value in asdict(config).items() if key != "max_rejected"}
+    settings = _settings(config)
     result = run_stage(bench, "ingest", read_files, tasks, {**settings, "columns": columns})
     _check_rejected(result, config, input_bytes)
     return settle_ids(bench, result, by_content=config.ids == "content")
@@ -96,6 +98,7 @@ def read_files(
         elif isinstance(outcome, Lost):
             rejects.add(name, outcome)
         else:
+            counts["normalised"] += outcome.normalised
             place = f"{name}:{line}" if line else name
             metadata = dict(zip(own, outcome.metadata, strict=True))
             for piece in pieces(outcome, config.max_document_bytes, config.min_characters):
@@ -107,6 +110,16 @@ def read_files(
     counts["documents"] = parts.finish()
     counts["rejected"], counts["lost_bytes"] = rejects.finish()
     return {key: count for key, count in counts.items() if count or key in ("documents", "rejected")}
+
+
+def _settings(config: IngestConfig) -> dict[str, Any]:
+    """What decides a task's output; `max_rejected` only judges it."""
+    settings = {key: value for key, value in asdict(config).items() if key != "max_rejected"}
+    if config.normalisation == "none":
+        del settings["normalisation"]  # so that what was read before the key existed counts as done
+    else:
+        settings["unicode"] = unicodedata.unidata_version
+    return settings
 
 
 def _groups(files: list[InputFile], source: SourceConfig, config: IngestConfig) -> list[tuple[InputFile, ...]]:

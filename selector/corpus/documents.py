@@ -3,8 +3,8 @@
 Nothing here opens a file: `inputs` finds files, `formats` turns their bytes into rows, the stage `ingest` writes parts.
 
 What counts as text: any Unicode string without lone surrogates. NUL and other control characters are kept, as are CRLF
-line ends; one UTF-8 byte order mark at the start of a file is dropped. An id must also be free of control characters,
-because ids are joined by newlines where a round's order is digested.
+line ends; one UTF-8 byte order mark at the start of a file is dropped; `ingest.normalisation` may change the text. An id
+must also be free of control characters, because ids are joined by newlines where a round's order is digested.
 """
 
 import hashlib
@@ -101,6 +101,7 @@ class IngestConfig:
     min_characters: int = 1  # characters after stripping white space; a shorter document is rejected
     max_rejected: float = 0.05  # share of rows, or of input bytes, that may be lost before it is an error
     ids: Literal["field", "content"] = "field"  # content: the sha256 of the text names a document
+    normalisation: Literal["none", "NFC", "NFKC"] = "none"  # Unicode normal form that texts are brought into
 
     def __post_init__(self) -> None:
         for key, least in (("part_rows", 1), ("part_mib", 1), ("max_document_bytes", 16), ("max_record_mib", 1)):
@@ -112,6 +113,8 @@ class IngestConfig:
             raise ConfigError(f"ingest.max_rejected must be a share from 0 to 1, got {self.max_rejected}")
         if self.ids not in ("field", "content"):
             raise ConfigError(f"ingest.ids must be field or content, got {self.ids!r}")
+        if self.normalisation not in ("none", "NFC", "NFKC"):
+            raise ConfigError(f"ingest.normalisation must be none, NFC or NFKC, got {self.normalisation!r}")
 
 
 class Reject(Exception):
@@ -130,6 +133,7 @@ class Document(NamedTuple):
     parent: str  # id of the document that it was split from, else its own
     labels: list[str]  # skills that the data states, in its order, each once
     metadata: list[str | None]  # in the order of the converter's columns
+    normalised: bool = False  # whether the text is not as it came
 
 
 Converter = Callable[[Mapping[str, Any]], Document | None]
@@ -155,10 +159,11 @@ def make_converter(source: SourceConfig, ingest: IngestConfig) -> Converter:
             items = value if isinstance(value, list) else [value]
             if not any(item is not None and as_text(item) in values for item in items):
                 return None
-        text = _text(get_text(row), source.text_field, ingest.min_characters)
+        text, normalised = _text(get_text(row), source.text_field, ingest)
         name = content_id(text) if ingest.ids == "content" else _id(get_id(row), source.id_field)
         found = dict.fromkeys(label for path, get in labels for label in _labels(get(row), path))
-        return Document(name, text, name, list(found), [_metadata(get(row), path) for path, get in metadata])
+        kept = [_metadata(get(row), path) for path, get in metadata]
+        return Document(name, text, name, list(found), kept, normalised)
 
     return convert
 
@@ -257,13 +262,17 @@ def documents_schema(metadata_columns: Sequence[str]) -> pa.Schema:
     return pa.schema(columns + [(name, pa.string()) for name in metadata_columns])
 
 
-def _text(value: Any, path: str, min_characters: int) -> str:
+def _text(value: Any, path: str, ingest: IngestConfig) -> tuple[str, bool]:
+    """The text of a row, and whether its normal form differs from what came."""
     if value is None:
         raise Reject("missing_text", f"no field {path!r}")
-    text = _unicode(value, path, "text_not_string")
-    if len(text) < min_characters or len(text.strip()) < min_characters:
-        raise Reject("empty", f"fewer than {min_characters} characters besides white space")
-    return text
+    text, normalised = _unicode(value, path, "text_not_string"), False
+    if ingest.normalisation != "none" and not unicodedata.is_normalized(ingest.normalisation, text):
+        text, normalised = unicodedata.normalize(ingest.normalisation, text), True
+    least = ingest.min_characters
+    if len(text) < least or len(text.strip()) < least:
+        raise Reject("empty", f"fewer than {least} characters besides white space")
+    return text, normalised
 
 
 def _id(value: Any, path: str) -> str:

@@ -105,6 +105,12 @@ def test_sampler_keys_are_those_of_the_sampler() -> None:
     assert (sampler.tokens, sampler.rounds, sampler.global_batch, sampler.policy) == (100, None, 16, "reuse")
 
 
+def test_keys_that_came_later_leave_older_pools_as_they_are() -> None:
+    settings = make_config(BASE, "c.yaml").pool_settings(GRAPH)
+    assert "normalisation" not in settings["ingest"]
+    assert make_config({**BASE, "ingest": {"normalisation": "none"}}, "c.yaml").pool_settings(GRAPH) == settings
+
+
 def test_a_pools_settings_leave_out_what_changes_no_byte() -> None:
     base = make_config(BASE, "c.yaml").pool_settings(GRAPH)
     for same in ({"run_dir": "b"}, {"pool_dir": "b"}, {"ray": {"num_cpus": 0}}, {"seed": 4}, {"rounds": 9}):
@@ -114,6 +120,7 @@ def test_a_pools_settings_leave_out_what_changes_no_byte() -> None:
         {"dedup": {"near": False}},
         {"layout": {"part_mib": 1}},
         {"ingest": {"part_rows": 7}},
+        {"ingest": {"normalisation": "NFC"}},
     ):
         assert make_config({**BASE, **other}, "c.yaml").pool_settings(GRAPH) != base
     larger = SkillGraph("prerequisite", [Skill(id="a"), Skill(id="b"), Skill(id="c")], [])

@@ -127,6 +127,22 @@ def test_columns_are_those_of_all_sources_in_order_of_name(here: Path):
     ]
 
 
+def test_texts_are_brought_into_a_normal_form_and_counted(here: Path):
+    texts = ["plain", "fu\u0308r", "für", "ﬁne", "\u2003"]
+    Path("a.jsonl").write_bytes(jsonl([{"id": str(n), "text": text} for n, text in enumerate(texts)]))
+
+    def found(form: str) -> tuple[list[str], int | None, int]:
+        result = run(here, source(), normalisation=form, stages=f"stages-{form}", max_rejected=0.5)
+        counts = result.counts
+        return [row["text"] for row in documents(result)], counts.get("normalised"), counts["rejected"]
+
+    assert found("none") == (texts[:4], None, 1)
+    assert found("NFC") == (["plain", "für", "für", "ﬁne"], 1, 1)
+    assert found("NFKC") == (["plain", "für", "für", "fine"], 2, 1)
+    same = [row["id"] for row in documents(run(here, source(), normalisation="NFC", ids="content", max_rejected=0.5))]
+    assert same[2] == f"{same[1]}-1", "an id is made of the text that is kept"
+
+
 def test_parts_end_at_their_rows_and_their_bytes(here: Path):
     Path("a.jsonl").write_bytes(jsonl(ROWS))
     assert [part.rows for part in run(here, source(), part_rows=20).matching("part-")] == [20, 20, 10]
