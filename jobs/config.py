@@ -85,7 +85,7 @@ class InfluenceConfig:
 class MixerConfig:
     """The algorithm that turns losses into the next mixture."""
 
-    name: str = "skill_it"  # uniform, proportional, static, skill_it
+    name: str = "skill_it"  # one of the mixers in docs/mixers.md
     parameters: dict[str, Any] = field(default_factory=dict)  # of the mixer, by name; absent ones take their defaults
     influence: InfluenceConfig = InfluenceConfig()  # what the mixer knows of skills helping each other
 

@@ -56,7 +56,7 @@ class RoundManifest:
 
     def to_bytes(self) -> "Bytes":
         """The canonical bytes, of which the sha256 is the round's identity."""
-        value = asdict(self)
+        value = {field.name: getattr(self, field.name) for field in fields(self)}
         value["shards"] = [asdict(shard) for shard in self.shards]
         return canonical_json(value)
 
