@@ -9,7 +9,6 @@ A row is a function that returns (values that bars may name, further numbers to 
 import argparse
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -17,12 +16,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
+from recording import bars, record
 
 from prereq.graph.influence import Influence
 from prereq.selector.mixers import Arms, Mixer, Observation, SkillShares, make_mixer
@@ -257,35 +255,6 @@ def cost_row(size: str) -> tuple[Values, dict[str, Any]]:
 ROWS: dict[str, Row] = {"worlds": worlds_row, "cost": cost_row}
 
 
-def bars(values: Values) -> list[dict[str, Any]]:
-    """The bars that the values answer, from requirements.yaml."""
-    required = yaml.safe_load((Path(__file__).parent / "requirements.yaml").read_text())["mixers"]
-    found = []
-    for name, rule in required.items():
-        if name in values:
-            value = values[name]
-            holds = value <= rule["max"] if "max" in rule else value >= rule["min"]
-            bar = f"<= {rule['max']}" if "max" in rule else f">= {rule['min']}"
-            found.append({"name": name, "value": value, "unit": rule["unit"], "bar": bar, "holds": bool(holds)})
-    return found
-
-
-def environment() -> dict[str, Any]:
-    """Where the numbers are from."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False
-    )
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {
-        "commit": commit.stdout.strip() or None,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "cpus": os.cpu_count(),
-        "memory_gib": round(memory, 1),
-        "versions": {name: version(name) for name in ("prereq", "numpy", "pyarrow")},
-    }
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the rows and write the three files; 1 when a bar does not hold."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -304,7 +273,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name in options.rows:
         found, details[name] = ROWS[name](options.size)
         values |= found
-    metrics = {"bars": bars(values), "rows": details}
+    metrics = {"bars": bars("mixers", values), "rows": details}
     params = {
         "size": options.size,
         "rows": options.rows,
@@ -316,14 +285,7 @@ def main(arguments: list[str] | None = None) -> int:
         "documents_per_arm": DOCUMENTS_PER_ARM,
         "samples": SAMPLES,
     }
-    options.out.mkdir(parents=True, exist_ok=True)
-    for name, content in (("params", params), ("metrics", metrics), ("env", environment())):
-        (options.out / f"{name}.json").write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
-    for bar in metrics["bars"]:
-        print(
-            f"{'holds ' if bar['holds'] else 'MISSED'} {bar['name']} = {bar['value']:.4g} ({bar['bar']} {bar['unit']})"
-        )
-    return 0 if all(bar["holds"] for bar in metrics["bars"]) else 1
+    return record(options.out, params, metrics)
 
 
 if __name__ == "__main__":
