@@ -20,6 +20,7 @@ from prereq.jobs.executor import Executor, make_executor
 from prereq.jobs.progress import Progress
 from prereq.jobs.stages.arms import Labelling
 from prereq.jobs.stages.cluster import cluster
+from prereq.jobs.stages.decontaminate import decontaminate, decontamination_path, references_digest
 from prereq.jobs.stages.dedup import deduplicate, duplicates_path
 from prereq.jobs.stages.embed import embed
 from prereq.jobs.stages.holdout import Parts
@@ -83,7 +84,8 @@ def build(config: RunConfig, progress: Progress) -> PoolSummary:
 def _run_stages(
     bench: Bench, documents: StageResult, graph: SkillGraph, config: RunConfig
 ) -> tuple[Layout, dict[str, StageResult]]:
-    kept = deduplicate(bench, documents, config.dedup)
+    unique = deduplicate(bench, documents, config.dedup)
+    kept = decontaminate(bench, unique, config.decontaminate)
     vectors = embed(bench, kept, config.embedding)
     names: Sequence[str]
     clusters: Sequence[Any] = [None] * len(kept.matching("part-"))
@@ -105,7 +107,8 @@ def _run_stages(
         holdout=config.holdout,
         layout=config.layout,
     )
-    return layout, {"ingest": documents, "dedup": kept, "tag": tags, "holdout": layout.holdout, "layout": layout.arms}
+    results = {"ingest": documents, "dedup": unique, "tag": tags, "holdout": layout.holdout, "layout": layout.arms}
+    return layout, results | ({"decontaminate": kept} if kept is not unique else {})
 
 
 def _publish(
@@ -125,6 +128,8 @@ def _publish(
         "summary.json": canonical_json(summary),
         "duplicates.parquet": duplicates_path(bench),
     }
+    if "decontaminate" in results:
+        extras["decontamination.parquet"] = decontamination_path(bench)
     publish(
         pool,
         layout,
@@ -200,7 +205,8 @@ def _differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
 def _input_digests(documents: StageResult, config: RunConfig) -> dict[str, Any]:
     """What tells whether a finished pool was made of the same input."""
     path = config.holdout.path
-    return {
+    references = {"references": references_digest(config.decontaminate)} if config.decontaminate.paths else {}
+    return references | {
         "documents": digest([file.sha256 for file in documents.matching("part-")]),
         "evaluation": None if path is None else file_digest(path),
     }

@@ -21,6 +21,7 @@ from prereq.jobs.config_file import find_config, read_settings, shipped_folder
 from prereq.jobs.executor import RayConfig
 from prereq.jobs.train.config import TrainConfig
 from prereq.selector.corpus.clustering import ClusteringConfig
+from prereq.selector.corpus.decontamination import DecontaminationConfig
 from prereq.selector.corpus.documents import IngestConfig, SourceConfig
 from prereq.selector.corpus.duplicates import DuplicatesConfig
 from prereq.selector.corpus.embedding import EmbeddingConfig
@@ -117,6 +118,7 @@ class RunConfig(BaseModel):
     sources: tuple[SourceConfig, ...]  # where the corpus comes from
     ingest: IngestConfig = IngestConfig()  # reading it into parts
     dedup: DuplicatesConfig = DuplicatesConfig()  # exact and near duplicates
+    decontaminate: DecontaminationConfig = DecontaminationConfig()  # documents that hold evaluation data
     embedding: EmbeddingConfig = EmbeddingConfig()  # a vector per document
     clustering: ClusteringConfig = ClusteringConfig()  # groups of similar documents
     graph: GraphConfig  # skills and prerequisites
@@ -184,6 +186,8 @@ class RunConfig(BaseModel):
             settings[section] = {
                 key: value for key, value in settings[section].items() if key not in later or value != later[key]
             }
+        if self.decontaminate.paths:
+            settings["decontaminate"] = resolved["decontaminate"]
         return {**settings, "graph": digest([graph.to_dict(), merged])}
 
 

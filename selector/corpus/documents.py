@@ -3,8 +3,8 @@
 Nothing here opens a file: `inputs` finds files, `formats` turns their bytes into rows, the stage `ingest` writes parts.
 
 What counts as text: any Unicode string without lone surrogates. NUL and other control characters are kept, as are CRLF
-line ends; one UTF-8 byte order mark at the start of a file is dropped; `ingest.normalisation` may change the text. An id
-must also be free of control characters, because ids are joined by newlines where a round's order is digested.
+line ends; one UTF-8 byte order mark at the start of a file is dropped; `ingest.normalisation` may change the text. An
+id must also be free of control characters, because ids are joined by newlines where a round's order is digested.
 """
 
 import hashlib

@@ -137,6 +137,25 @@ def test_a_finished_pool_starts_no_ray(corpus: Path, monkeypatch: pytest.MonkeyP
     assert run(make(corpus, ray={"num_cpus": 2})).was_done
 
 
+def test_documents_that_hold_evaluation_data_stay_out_of_pool_and_holdout(corpus: Path) -> None:
+    first, second = (json.loads(line) for line in (corpus / "one.jsonl").read_text().splitlines()[:2])
+    questions = [{"id": "q1", "text": first["text"].upper()}, {"id": "q2", "text": "not a word of this"}]
+    (corpus / "questions.json").write_text("\n".join(map(json.dumps, questions)))
+    summary = run(make(corpus, "clean", decontaminate={"paths": ["questions.json"]}))
+    pool = corpus / "clean"
+    (row,) = pq.read_table(pool / "decontamination.parquet").to_pylist()
+    assert (row["id"], row["reference"], row["overlap"], row["action"]) == (first["id"], "q1", 1.0, "drop")
+    assert row["place"] == "one.jsonl:1"
+    files = [path for path in pool.glob("**/part-*") if "stages" not in path.parts]
+    ids = {row["id"] for path in files for row in rows_of(path)}
+    assert first["id"] not in ids
+    assert second["id"] in ids
+    assert summary.counts["decontaminate"]["contaminated"] == 1
+    (corpus / "questions.json").write_text(json.dumps(questions[1]))
+    with pytest.raises(ConfigError, match="references changed since"):
+        run(make(corpus, "clean", decontaminate={"paths": ["questions.json"]}))
+
+
 def test_tokens_are_those_of_the_tokenizer_file(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     library = pytest.importorskip("tokenizers")
     monkeypatch.chdir(corpus)

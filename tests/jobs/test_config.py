@@ -108,7 +108,9 @@ def test_sampler_keys_are_those_of_the_sampler() -> None:
 def test_keys_that_came_later_leave_older_pools_as_they_are() -> None:
     settings = make_config(BASE, "c.yaml").pool_settings(GRAPH)
     assert "normalisation" not in settings["ingest"]
-    assert make_config({**BASE, "ingest": {"normalisation": "none"}}, "c.yaml").pool_settings(GRAPH) == settings
+    assert "decontaminate" not in settings
+    for same in ({"ingest": {"normalisation": "none"}}, {"decontaminate": {"ngram": 9}}):
+        assert make_config({**BASE, **same}, "c.yaml").pool_settings(GRAPH) == settings
 
 
 def test_a_pools_settings_leave_out_what_changes_no_byte() -> None:
@@ -121,6 +123,7 @@ def test_a_pools_settings_leave_out_what_changes_no_byte() -> None:
         {"layout": {"part_mib": 1}},
         {"ingest": {"part_rows": 7}},
         {"ingest": {"normalisation": "NFC"}},
+        {"decontaminate": {"paths": ["x.jsonl"]}},
     ):
         assert make_config({**BASE, **other}, "c.yaml").pool_settings(GRAPH) != base
     larger = SkillGraph("prerequisite", [Skill(id="a"), Skill(id="b"), Skill(id="c")], [])
