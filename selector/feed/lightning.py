@@ -4,8 +4,8 @@
     trainer = Trainer(max_epochs=1, accumulate_grad_batches=..., callbacks=[FeedCallback(measure)])
     trainer.fit(module, datamodule=data, ckpt_path=...)
 
-One optimizer step is one global batch: `micro_batch` × `accumulate_grad_batches` × ranks must be the run's global
-batch. The position is in Lightning's checkpoint and restores at another number of ranks.
+One optimizer step is one global batch: `micro_batch` × `accumulate_grad_batches` × ranks is the run's `global_batch`.
+The position is in Lightning's checkpoint and restores at another number of ranks.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,8 +26,7 @@ class FeedDataModule(LightningDataModule):
     """The batches of a run for the rank that Lightning says this process has.
 
     Args:
-        collate: A micro-batch -> what `training_step` takes.
-        micro_batch: Rows in one `training_step`; None: a rank's whole share.
+        collate: A micro-batch of `micro_batch` rows (None: a rank's whole share) -> what `training_step` takes.
         feed_arguments: As for `Feed`, but rank and world_size, which come from the trainer.
     """
 
@@ -40,7 +39,6 @@ class FeedDataModule(LightningDataModule):
         self.dataset: FeedDataset | None = None  # from `setup` on
 
     def setup(self, stage: str) -> None:
-        """Make the dataset of this rank; the trainer is known from here on."""
         trainer = self.trainer
         if trainer is None or self.dataset is not None:
             return
@@ -67,11 +65,10 @@ class FeedDataModule(LightningDataModule):
 
 
 class FeedCallback(Callback):
-    """Moves the feed with the optimizer, evaluates and reports where a round ends.
+    """Moves the feed with the optimizer, and reports what `measure` gives where a round ends.
 
-    Args:
-        measure: Module -> arguments of `Feed.report`, for example `evaluate_holdout(module, split).report()`; every
-            rank calls it, before the first batch and after each reported round.
+    `measure`: module -> arguments of `Feed.report`, for example `evaluate_holdout(module, split).report()`; every rank
+    calls it, before the first batch and after each reported round.
     """
 
     def __init__(self, measure: Callable[[LightningModule], Mapping[str, Any]]) -> None:
@@ -79,7 +76,7 @@ class FeedCallback(Callback):
         self._saving: dict[str, Any] | None = None  # the state in a checkpoint that is being written
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Report the untrained model, or what the checkpoint left unreported: Lightning fetches right after this."""
+        """Report what is to be reported before Lightning fetches the first batch, right after this."""
         _dataset(trainer.datamodule).feed.begin(partial(self._measure, pl_module))
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *batch: Any) -> None:
@@ -90,8 +87,7 @@ class FeedCallback(Callback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self._saving = _dataset(trainer.datamodule).feed.state_dict()
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Tell the sampler of a checkpoint that is on disk by now."""
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # a checkpoint is on disk by now
         if self._saving is not None:
             _dataset(trainer.datamodule).feed.checkpointed(self._saving)
             self._saving = None
