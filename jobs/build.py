@@ -28,6 +28,7 @@ from prereq.jobs.stages.ingest import ingest
 from prereq.jobs.stages.layout import Layout, lay_out
 from prereq.jobs.stages.publish import publish
 from prereq.jobs.stages.runner import Bench, StageResult
+from prereq.jobs.stages.semantic import Clustered, drop_semantic, semantic_path
 from prereq.jobs.stages.tag import tag
 from prereq.selector.corpus.evaluation_set import file_digest
 from prereq.selector.corpus.layout import UNTAGGED
@@ -85,13 +86,17 @@ def _run_stages(
     bench: Bench, documents: StageResult, graph: SkillGraph, config: RunConfig
 ) -> tuple[Layout, dict[str, StageResult]]:
     unique = deduplicate(bench, documents, config.dedup)
-    kept = decontaminate(bench, unique, config.decontaminate)
+    kept = clean = decontaminate(bench, unique, config.decontaminate)
     vectors = embed(bench, kept, config.embedding)
     names: Sequence[str]
     clusters: Sequence[Any] = [None] * len(kept.matching("part-"))
     if config.layout.arms == "cluster":
         found = cluster(bench, kept, vectors, config.clustering)
-        clusters, names = found.parts.matching("part-"), found.names
+        parts = Clustered(kept, vectors, found.parts)
+        if config.dedup.semantic is not None:
+            parts = drop_semantic(bench, parts, config.dedup.semantic, config.dedup.keep)
+        kept, vectors = parts.documents, parts.vectors
+        clusters, names = parts.clusters.matching("part-"), found.names
     elif config.layout.arms == "skill":
         names = [*(graph.skill(skill).name for skill in graph.ids), UNTAGGED]
     else:
@@ -108,7 +113,8 @@ def _run_stages(
         layout=config.layout,
     )
     results = {"ingest": documents, "dedup": unique, "tag": tags, "holdout": layout.holdout, "layout": layout.arms}
-    return layout, results | ({"decontaminate": kept} if kept is not unique else {})
+    further = {"decontaminate": clean} if clean is not unique else {}
+    return layout, results | further | ({"semantic": kept} if kept is not clean else {})
 
 
 def _publish(
@@ -126,7 +132,7 @@ def _publish(
     extras: dict[str, bytes | Path] = {
         "graph.json": canonical_json(graph.to_dict()),
         "summary.json": canonical_json(summary),
-        "duplicates.parquet": duplicates_path(bench),
+        "duplicates.parquet": semantic_path(bench) if "semantic" in results else duplicates_path(bench),
     }
     if "decontaminate" in results:
         extras["decontamination.parquet"] = decontamination_path(bench)

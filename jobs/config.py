@@ -47,7 +47,7 @@ POOL_SECTIONS = (
 
 
 # keys that came after the first pools, with their defaults: a pool that was built before them stays the same pool
-_LATER_KEYS: dict[str, dict[str, Any]] = {"ingest": {"normalisation": "none"}}
+_LATER_KEYS: dict[str, dict[str, Any]] = {"ingest": {"normalisation": "none"}, "dedup": {"semantic": None}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +152,8 @@ class RunConfig(BaseModel):
     def _fits_together(self) -> Self:
         self.sampler()
         make_tokenizer(self.tokenizer)
+        if self.dedup.semantic is not None and self.layout.arms != "cluster":
+            raise ConfigError("dedup.semantic: needs layout.arms: cluster; duplicates are looked for inside clusters")
         if not self.sources:
             raise ConfigError("sources: is empty; name at least one source")
         names = [source.name for source in self.sources]

@@ -35,8 +35,9 @@ LISTED = pa.schema(
     [
         ("id", pa.string()),
         ("survivor", pa.string()),
-        ("kind", pa.string()),  # exact | near
-        ("similarity", pa.float64()),  # Jaccard similarity of the shingle sets; 1 for exact duplicates
+        ("kind", pa.string()),  # exact | near | semantic
+        # Jaccard similarity of the shingle sets; 1 for exact duplicates; cosine of the vectors for semantic ones
+        ("similarity", pa.float64()),
         ("source", pa.string()),
         ("place", pa.string()),
     ]
@@ -76,6 +77,7 @@ def duplicates_path(bench: Bench) -> Path:
 
 def _settings(config: DuplicatesConfig) -> dict[str, Any]:
     settings = asdict(config) | {"weights": list(config.weights)}
+    del settings["semantic"]  # decides nothing here: it needs the clusters
     settings["banding"] = list(config.banding()) if config.near else None
     # both decide what a normal form or a permutation is
     settings["versions"] = {"unicode": unicodedata.unidata_version, "datasketch": version("datasketch")}

@@ -51,6 +51,8 @@ class DuplicatesConfig:
     unit: Unit = "word"  # word (between white space) or character
     seed: int = 1  # of the permutations; datasketch's default, not pool.seed, so that pools can share signatures
     keep: Literal["longest", "first"] = "longest"  # longest normal form, then smallest id; or first in the corpus
+    # cosine of two embedding vectors, in (0, 1], from which on documents of one cluster are duplicates too; none: off
+    semantic: float | None = None
 
     def __post_init__(self) -> None:
         if self.near and not self.exact:
@@ -67,6 +69,11 @@ class DuplicatesConfig:
             raise ConfigError(f"dedup.seed must be 0 to 2**32 - 1, got {self.seed}")
         if min(self.weights) < 0 or abs(sum(self.weights) - 1) > 1e-9:
             raise ConfigError(f"dedup.weights must be two shares that sum to 1, got {self.weights}")
+        if self.semantic is not None and not (self.enabled and 0 < self.semantic <= 1):
+            raise ConfigError(
+                f"dedup.semantic must be above 0 and at most 1 and needs dedup.enabled, got {self.semantic} and "
+                f"dedup.enabled {self.enabled}"
+            )
         self._check_bands()
 
     def _check_bands(self) -> None:

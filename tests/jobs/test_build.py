@@ -156,6 +156,22 @@ def test_documents_that_hold_evaluation_data_stay_out_of_pool_and_holdout(corpus
         run(make(corpus, "clean", decontaminate={"paths": ["questions.json"]}))
 
 
+def test_semantic_duplicates_are_dropped_inside_clusters_and_listed(corpus: Path) -> None:
+    summary = run(make(corpus, "semantic", dedup={"semantic": 0.97}))
+    pool = corpus / "semantic"
+    listed = pq.read_table(pool / "duplicates.parquet").to_pylist()
+    semantic = [row for row in listed if row["kind"] == "semantic"]
+    assert len(semantic) == summary.counts["semantic"]["semantic"] > 0
+    assert listed[: len(listed) - len(semantic)] == pq.read_table(corpus / "pool" / "duplicates.parquet").to_pylist()
+    assert all(0.97 <= row["similarity"] <= 1 for row in semantic)
+    files = [path for path in pool.glob("**/part-*") if "stages" not in path.parts]
+    ids = {row["id"] for path in files for row in rows_of(path)}
+    gone = {row["id"] for row in semantic}
+    assert not gone & ids
+    assert not gone & {row["survivor"] for row in semantic}
+    assert len(ids) + len(listed) + summary.counts["holdout"]["same text as holdout"] == 240
+
+
 def test_tokens_are_those_of_the_tokenizer_file(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     library = pytest.importorskip("tokenizers")
     monkeypatch.chdir(corpus)

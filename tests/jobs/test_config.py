@@ -60,6 +60,9 @@ def error_of(**changes: Any) -> str:
         ({"graph": {"path": "a", "skills": "b"}}, "c.yaml: graph.skills: goes with graph.edges"),
         ({"graph": {"path": "a", "extra_skills": ["b"]}}, "c.yaml: graph.extra_skills: goes with graph.edges"),
         ({"sources": []}, "c.yaml: sources: is empty"),
+        ({"dedup": {"semantic": 1.1}}, "c.yaml: dedup.semantic must be above 0 and at most 1"),
+        ({"dedup": {"semantic": 0.9, "enabled": False}}, "c.yaml: dedup.semantic must be above 0"),
+        ({"dedup": {"semantic": 0.9}, "layout": {"arms": "source"}}, "c.yaml: dedup.semantic: needs layout.arms: "),
         ({"sources": BASE["sources"] * 2}, "c.yaml: sources: two sources are named 'web'"),
         ({"tokenizer": "words"}, "c.yaml: tokenizer 'words' is unknown"),
         ({"seed": -1}, "c.yaml: lookahead and seed: must be 0 or more"),
@@ -109,6 +112,7 @@ def test_keys_that_came_later_leave_older_pools_as_they_are() -> None:
     settings = make_config(BASE, "c.yaml").pool_settings(GRAPH)
     assert "normalisation" not in settings["ingest"]
     assert "decontaminate" not in settings
+    assert "semantic" not in settings["dedup"]
     for same in ({"ingest": {"normalisation": "none"}}, {"decontaminate": {"ngram": 9}}):
         assert make_config({**BASE, **same}, "c.yaml").pool_settings(GRAPH) == settings
 
@@ -124,6 +128,7 @@ def test_a_pools_settings_leave_out_what_changes_no_byte() -> None:
         {"ingest": {"part_rows": 7}},
         {"ingest": {"normalisation": "NFC"}},
         {"decontaminate": {"paths": ["x.jsonl"]}},
+        {"dedup": {"semantic": 0.9}},
     ):
         assert make_config({**BASE, **other}, "c.yaml").pool_settings(GRAPH) != base
     larger = SkillGraph("prerequisite", [Skill(id="a"), Skill(id="b"), Skill(id="c")], [])
