@@ -19,7 +19,7 @@ _PLAIN = "text/plain"
 _DECODED = ("", "identity", "gzip", "x-gzip", "deflate", "br")
 _PACKED = b"\x1f\x8b"  # how gzip begins
 _STEP = 2**16  # bytes
-_LINE = 2**10  # bytes of a record's first line, at most
+_LINE = 2**16  # bytes of a header line, at most; what is behind counts as a further line
 
 
 def check_libraries(name: str) -> None:
@@ -44,7 +44,7 @@ def read_warc(source: Iterator[bytes], max_bytes: int) -> Rows:
 
     reader = _Reader(source)
     # not warcio's own iterator: it takes a header that is cut short for the end of the file
-    stream: BinaryIO = cast(BinaryIO, io.BufferedReader(reader, _STEP))
+    stream: BinaryIO = cast(BinaryIO, _Lines(reader, _STEP))
     loader, number = ArcWarcRecordLoader(), 0
     problem: Exception | None = None
     try:
@@ -65,9 +65,16 @@ def read_warc(source: Iterator[bytes], max_bytes: int) -> Rows:
 
 def _first_line(stream: BinaryIO) -> bytes:
     """The next line that is not blank; empty at the end."""
-    while (line := stream.readline(_LINE)) and not line.strip():
+    while (line := stream.readline()) and not line.strip():
         pass
     return line
+
+
+class _Lines(io.BufferedReader):
+    """A stream whose lines are of bounded length: a damaged header may be one line of gigabytes."""
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        return super().readline(_LINE if size is None or not 0 <= size <= _LINE else size)
 
 
 class _Reader(io.RawIOBase):
@@ -106,7 +113,8 @@ def _record(number: int, record: Any, max_bytes: int) -> Row | Lost | None:
     encoding = (http.get_header("content-encoding") or "" if http else "").strip().lower()
     if encoding not in _DECODED:
         return Lost(number, "unknown_encoding", f"content-encoding {encoding[:40]!r} is not read")
-    data = _content(record, max_bytes)
+    # a chunk of an answer is read as a whole, so the length is looked at before
+    data = None if (record.length or 0) > max_bytes + _STEP else _content(record, max_bytes)
     if data is None:
         return Lost(number, "too_long", f"a record of over {max_bytes} bytes (ingest.max_record_mib)")
     if data.startswith(_PACKED) or (encoding == "br" and find_spec("brotli") is None):

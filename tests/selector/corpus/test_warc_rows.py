@@ -94,6 +94,22 @@ def test_a_record_over_the_limit_is_lost_and_the_next_is_not():
     assert (lost(rows), texts(rows)) == ([(1, "too_long")], ["Some bold text."])
 
 
+def test_a_line_without_an_end_is_not_held(monkeypatch: pytest.MonkeyPatch):
+    longest = 0
+
+    class Watched(warc_rows._Lines):
+        def readline(self, size: int | None = -1, /) -> bytes:
+            nonlocal longest
+            line = super().readline(size)
+            longest = max(longest, len(line))
+            return line
+
+    monkeypatch.setattr(warc_rows, "_Lines", Watched)
+    data = b"WARC/1.0\r\n" + b"x" * 1_000_000
+    assert lost(rows_of(data)) == [(1, "damaged_stream")]
+    assert longest == 2**16
+
+
 def test_an_answer_without_http_headers_is_lost_alone():
     rows = rows_of(record("response", b"\r\n") + response(PAGE))
     assert (lost(rows), texts(rows)) == ([(1, "damaged_record")], ["Some bold text."])
