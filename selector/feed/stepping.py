@@ -5,6 +5,7 @@ no rows; it moves by one global batch for each that the loop was handed, so that
 worker's, and it reports. The adapters stand on it; torch is not needed here.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,10 +14,25 @@ import pyarrow as pa
 from prereq.graph.errors import ConfigError
 from prereq.selector.feed.batch import Batch
 from prereq.selector.feed.reading import ShardReader
+from prereq.selector.feed.rounds import refuse_deadlock
 from prereq.selector.feed.stream import Feed
-from prereq.selector.rounds.manifest import RoundManifest
+from prereq.selector.rounds.manifest import RoundManifest, manifest_name
 
 Measure = Callable[[], Mapping[str, Any]]  # -> the arguments of `Feed.report`: losses, eval_tokens, ...
+
+
+def loader_worker(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a `Feed` in a loader worker.
+
+    It waits for rounds whose reports its loop has yet to make, and ends when the loop's process is gone: while it waits
+    for a round it hears nothing from its loader.
+    """
+    parent, stop = os.getppid(), arguments.get("stop")
+
+    def ends() -> bool:
+        return os.getppid() != parent or (stop is not None and stop())
+
+    return {**arguments, "reporter": False, "stop": ends}
 
 
 class _NoRows(ShardReader):
@@ -69,6 +85,19 @@ class SteppingFeed(Feed):
         self.skip()
         if self.round_ended:
             self.report(**measure())
+
+    def refuse_missing_report(self) -> None:
+        """Refuse to ask for a batch of a round that is not written because this reader has not reported.
+
+        Raises:
+            FeedbackError: Says which report is missing.
+        """
+        current = self._manifest
+        if not self._reporter or self._rank != 0 or (current is not None and self._state.row < current.samples):
+            return
+        number = 0 if current is None else current.round + 1
+        if not self._run.exists(manifest_name(number)) and not self._run.exists("done.json"):
+            refuse_deadlock(self._run, self._info, number)
 
     def refuse_fetching_ahead(self, who: str) -> None:
         """Refuse a run whose next round waits for the report of the round being read, when `who` fetches ahead.

@@ -17,7 +17,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from prereq.graph.errors import ConfigError
 from prereq.selector.feed.batch import Batch
-from prereq.selector.feed.stepping import SteppingFeed
+from prereq.selector.feed.stepping import SteppingFeed, loader_worker
 
 T = TypeVar("T")
 
@@ -54,12 +54,14 @@ class FeedDataset(IterableDataset[Batch]):
 
     def follow(self, loader: Iterable[T]) -> Iterator[T]:
         """The items of a loader over this dataset, with `feed` moved behind each as it is handed out."""
+        self.feed.refuse_missing_report()
         for item in loader:
             if isinstance(item, Batch) and item.step != self.feed.next_step:
                 at = f"the loader gave step {item.step}, the feed is before step {self.feed.next_step}"
                 raise ConfigError(f"feed: {at}; load the states of one checkpoint into both, and one loader per feed")
             self.feed.skip()
             yield item
+            self.feed.refuse_missing_report()  # loader workers leave that to the loop, and would wait for ever
 
 
 def _refuse_persistent_workers() -> Iterator[Batch]:
@@ -75,7 +77,7 @@ class _Steps(Iterator[Batch]):
         self._index, self._count = (0, 1) if worker is None else (int(worker.id), int(worker.num_workers))
         if worker is not None:
             start.refuse_fetching_ahead("a DataLoader with workers")
-            arguments = {**arguments, "reporter": False}  # the loop reports, and will: it is behind this worker
+            arguments = loader_worker(arguments)
         self._feed = SteppingFeed(**arguments)
         self._feed.load_state_dict(start.state_dict())
         self._first = self._feed.next_step

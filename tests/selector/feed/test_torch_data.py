@@ -2,15 +2,19 @@
 
 import json
 import pickle
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pytest
 from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from prereq.graph.errors import ConfigError
+from prereq.graph.errors import ConfigError, FeedbackError
 from prereq.selector.feed import Feed, WaitConfig
 from prereq.selector.feed.torch_data import FeedDataset
 
@@ -141,6 +145,7 @@ def test_persistent_workers_are_refused_at_the_second_iteration(make_run: MakeRu
         list(loader)
 
 
+@SLOW
 def test_a_damaged_shard_in_a_worker_names_the_file(make_run: MakeRun) -> None:
     run = make_run(1)
     shard = run.shards(0)[1]
@@ -181,3 +186,53 @@ def test_a_worker_waits_for_a_round_that_needs_the_loops_report(make_run: MakeRu
                 run.finish()
     assert len(seen) == 4 * 36
     assert seen == run.ids
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=SLOW)])
+def test_a_loop_that_forgot_to_report_is_told_and_does_not_wait(make_run: MakeRun, workers: int) -> None:
+    run = make_run(2, done=False, uses_feedback=True, lookahead=1, initial_evaluation=False)
+    dataset = dataset_of(run)
+    batches = dataset.follow(loader_of(dataset, workers))
+    assert ids_of(islice(batches, 6)) == run.ids
+    with pytest.raises(FeedbackError, match="round 2 waits for the report of round 0, which was not made"):
+        next(batches)
+
+
+def test_a_loop_without_an_initial_report_is_told_and_does_not_wait(make_run: MakeRun) -> None:
+    dataset = dataset_of(make_run(0, done=False, uses_feedback=True))
+    with pytest.raises(FeedbackError, match=r"round 0 waits for the evaluation of the untrained model"):
+        next(dataset.follow(loader_of(dataset, 1)))
+
+
+def alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().split(") ")[1][0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@SLOW
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_workers_that_wait_for_a_round_end_when_the_loop_is_killed(make_run: MakeRun) -> None:
+    program = (
+        "import sys, time\n"
+        "from torch.utils.data import DataLoader\n"
+        "from prereq.selector.feed.torch_data import FeedDataset\n"
+        "loader = DataLoader(FeedDataset(sys.argv[1]), batch_size=None, num_workers=2)\n"
+        "batches = iter(loader)\n"
+        "next(batches)\n"
+        "print(*(worker.pid for worker in batches._workers), flush=True)\n"
+        "time.sleep(100)\n"
+    )
+    command = [sys.executable, "-c", program, str(make_run(1, done=False).root)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as loop:
+        assert loop.stdout is not None
+        workers = [int(number) for number in loop.stdout.readline().split()]
+        time.sleep(1.0)  # they have read the round and wait for the next
+        assert len(workers) == 2
+        assert all(alive(worker) for worker in workers)
+        loop.kill()
+    deadline = time.monotonic() + 20
+    while any(alive(worker) for worker in workers) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(alive(worker) for worker in workers)
