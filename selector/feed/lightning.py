@@ -1,8 +1,7 @@
 """A run in Lightning: a `LightningDataModule` for its batches and a `Callback` for its reports.
 
     data = FeedDataModule("runs/demo", collate=collate, micro_batch=4, num_workers=1)
-    trainer = Trainer(max_epochs=1, accumulate_grad_batches=..., callbacks=[FeedCallback(measure)])
-    trainer.fit(module, datamodule=data, ckpt_path=...)
+    Trainer(max_epochs=1, accumulate_grad_batches=..., callbacks=[FeedCallback(measure)]).fit(module, datamodule=data)
 
 One optimizer step is one global batch: `micro_batch` × `accumulate_grad_batches` × ranks is the run's `global_batch`.
 The position is in Lightning's checkpoint and restores at another number of ranks.
@@ -19,23 +18,25 @@ from prereq.selector.feed.batch import Batch
 from prereq.selector.feed.torch_data import FeedDataset
 from prereq.selector.feed.torch_loader import FeedLoader
 
-Collate = Callable[[Batch], Any]
-
 
 class FeedDataModule(LightningDataModule):
     """The batches of a run for the rank that Lightning says this process has.
 
-    Args:
-        collate: A micro-batch of `micro_batch` rows (None: a rank's whole share) -> what `training_step` takes.
-        feed_arguments: As for `Feed`, but rank and world_size, which come from the trainer.
+    `collate`: a micro-batch of `micro_batch` rows (None: a rank's whole share) -> what `training_step` takes.
+    `more` is as for `Feed`, but rank and world_size, which come from the trainer.
     """
 
     def __init__(
-        self, run: Any, collate: Collate, micro_batch: int | None = None, num_workers: int = 0, **feed_arguments: Any
+        self,
+        run: Any,
+        collate: Callable[[Batch], Any],
+        micro_batch: int | None = None,
+        num_workers: int = 0,
+        **more: Any,
     ) -> None:
         super().__init__()
-        self._arguments = {"run": run, **feed_arguments}
-        self._collate, self._micro_batch, self._num_workers = collate, micro_batch, num_workers
+        self._arguments = {"run": run, **more}
+        self._collate, self._micro_batch, self._workers = collate, micro_batch, num_workers
         self.dataset: FeedDataset | None = None  # from `setup` on
 
     def setup(self, stage: str) -> None:
@@ -44,8 +45,7 @@ class FeedDataModule(LightningDataModule):
             return
         self.dataset = FeedDataset(**self._arguments, rank=trainer.global_rank, world_size=trainer.world_size)
         whole = self.dataset.feed.global_batch
-        rows = self._micro_batch or whole // trainer.world_size
-        pieces = trainer.accumulate_grad_batches
+        rows, pieces = self._micro_batch or whole // trainer.world_size, trainer.accumulate_grad_batches
         if rows * pieces * trainer.world_size != whole:
             raise ConfigError(
                 f"lightning: {rows} rows × {pieces} accumulated batches × {trainer.world_size} ranks are not the run's "
@@ -54,11 +54,10 @@ class FeedDataModule(LightningDataModule):
 
     def train_dataloader(self) -> FeedLoader:
         """Lightning puts no sampler of its own before an iterable dataset."""
-        dataset = _dataset(self)
-        return FeedLoader(dataset, self._collate, self._micro_batch, "Lightning", num_workers=self._num_workers)
+        return FeedLoader(_dataset(self), self._collate, self._micro_batch, "Lightning", num_workers=self._workers)
 
     def state_dict(self) -> dict[str, Any]:
-        return {} if self.dataset is None else {"feed": self.dataset.feed.state_dict()}
+        return {"feed": _dataset(self).feed.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         _dataset(self).feed.load_state_dict(state_dict["feed"])
@@ -76,8 +75,13 @@ class FeedCallback(Callback):
         self._saving: dict[str, Any] | None = None  # the state in a checkpoint that is being written
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Report what is to be reported before Lightning fetches the first batch, right after this."""
+        """Report what is due before Lightning fetches the first batch, right after this."""
         _dataset(trainer.datamodule).feed.begin(partial(self._measure, pl_module))
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count a checkpoint from inside an accumulation back to where its feed stands, before the global batch."""
+        done = trainer.fit_loop.epoch_loop.batch_progress.current
+        done.increment_by(-(done.processed % trainer.accumulate_grad_batches))
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *batch: Any) -> None:
         self.on_fit_end(trainer, pl_module)
@@ -90,7 +94,7 @@ class FeedCallback(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # a checkpoint is on disk by now
         if self._saving is not None:
             _dataset(trainer.datamodule).feed.checkpointed(self._saving)
-            self._saving = None
+        self._saving = None
 
 
 def _dataset(module: LightningDataModule | None) -> FeedDataset:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 pytest.importorskip("lightning")
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from prereq.graph.errors import ConfigError
@@ -113,6 +113,28 @@ def test_training_goes_on_from_a_checkpoint_with_other_workers(make_run: MakeRun
     again.fit(module, datamodule=data_of(run.root), ckpt_path=tmp_path / f"kept/step={step}.ckpt", weights_only=True)
     assert module.numbers == list(range(step * 12, 108))
     assert measured == [s for s in (3, 6, 9) if s > step]
+
+
+class SaveInside(Callback):
+    """Saves behind the second of three micro-batches of step 1, as a checkpoint by the clock may."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *batch: Any) -> None:
+        if batch[-1] == 4:
+            trainer.save_checkpoint(self.path)
+
+
+def test_a_checkpoint_inside_an_accumulation_goes_on_at_its_first_row(make_run: MakeRun, tmp_path: Path) -> None:
+    run, path = make_run(3), tmp_path / "inside.ckpt"
+    trainer_of(tmp_path, callbacks=[SaveInside(path)], max_steps=3).fit(Recorder(), datamodule=data_of(run.root))
+    module, measured = Recorder(), list[int]()
+    again = trainer_of(tmp_path, measured)
+    again.fit(module, datamodule=data_of(run.root), ckpt_path=path, weights_only=True)
+    assert module.numbers == list(range(12, 108))
+    assert measured == [3, 6, 9]
+    assert again.global_step == 9
 
 
 def test_another_batch_size_than_the_runs_is_refused(make_run: MakeRun, tmp_path: Path) -> None:
