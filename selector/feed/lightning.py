@@ -14,9 +14,8 @@ from typing import Any
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 
 from prereq.graph.errors import ConfigError
-from prereq.selector.feed.batch import Batch
 from prereq.selector.feed.torch_data import FeedDataset
-from prereq.selector.feed.torch_loader import FeedLoader
+from prereq.selector.feed.torch_loader import Collate, FeedLoader
 
 
 class FeedDataModule(LightningDataModule):
@@ -27,12 +26,7 @@ class FeedDataModule(LightningDataModule):
     """
 
     def __init__(
-        self,
-        run: Any,
-        collate: Callable[[Batch], Any],
-        micro_batch: int | None = None,
-        num_workers: int = 0,
-        **more: Any,
+        self, run: Any, collate: Collate, micro_batch: int | None = None, num_workers: int = 0, **more: Any
     ) -> None:
         super().__init__()
         self._arguments = {"run": run, **more}

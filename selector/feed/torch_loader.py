@@ -10,6 +10,8 @@ from torch.utils.data import DataLoader
 from prereq.selector.feed.batch import Batch
 from prereq.selector.feed.torch_data import FeedDataset
 
+Collate = Callable[[Batch], Any]  # a micro-batch -> what the model takes
+
 
 class FeedLoader(DataLoader[Any]):
     """A loader for loops that fetch ahead and accumulate: items are micro-batches, made by `collate` in the workers.
@@ -25,7 +27,7 @@ class FeedLoader(DataLoader[Any]):
     def __init__(
         self,
         dataset: FeedDataset,
-        collate: Callable[[Batch], Any],
+        collate: Collate,
         micro_batch: int | None,
         who: str,
         **loader_arguments: Any,
@@ -39,5 +41,5 @@ class FeedLoader(DataLoader[Any]):
             yield from pieces
 
 
-def _pieces(collate: Callable[[Batch], Any], micro_batch: int | None, batch: Batch) -> list[Any]:
+def _pieces(collate: Collate, micro_batch: int | None, batch: Batch) -> list[Any]:
     return [collate(piece) for piece in replace(batch, micro_batch=micro_batch).micro_batches()]
