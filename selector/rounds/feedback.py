@@ -16,10 +16,20 @@ from prereq.graph.canonical import canonical_json, sha256_hex
 from prereq.graph.errors import FeedbackError
 from prereq.selector.rounds.manifest import manifest_name, read_manifest
 from prereq.selector.rounds.run import RunInfo
+from prereq.selector.rounds.shape import misfit
 from prereq.selector.storage import Folder
 
 FORMAT = "prereq.feedback/1"
 Outcome = Literal["recorded", "already recorded", "late"]
+_SHAPE = {
+    "step": int,
+    "tokens_seen": int,
+    "losses": {str: (float, None)},
+    "eval_tokens": {str: float},
+    "arm_losses": ({str: float}, None),
+    "signals": ({str: {str: float}}, None),
+    "reporter": str,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +72,7 @@ def read_feedback(run: Folder, number: int | Literal["initial"]) -> Feedback | N
     where = run.path(name)
     try:
         value = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FeedbackError(
             f"{where}: not JSON ({error}); a report is written whole or not at all: restore it"
         ) from error
@@ -72,6 +82,9 @@ def read_feedback(run: Folder, number: int | Literal["initial"]) -> Feedback | N
     missing = {"round", "step", "tokens_seen", "losses", "eval_tokens"} - set(value)
     if missing or value["round"] != number:
         raise FeedbackError(f"{where}: missing {sorted(missing)} or round {value.get('round')!r} is not {number!r}")
+    fault = misfit(value, {key: spec for key, spec in _SHAPE.items() if key in value})
+    if fault is not None:
+        raise FeedbackError(f"{where}: {fault}; the file was changed after it was written: restore it")
     return Feedback(**value)
 
 

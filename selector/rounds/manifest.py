@@ -12,6 +12,7 @@ from typing import Any
 
 from prereq.graph.canonical import canonical_json, sha256_hex
 from prereq.graph.errors import ManifestError
+from prereq.selector.rounds.shape import misfit
 from prereq.selector.storage import Folder
 
 FORMAT = "prereq.round/1"
@@ -68,6 +69,25 @@ class RoundManifest:
 
 _KEYS = frozenset(field.name for field in fields(RoundManifest))
 _SHARD_KEYS = frozenset(field.name for field in fields(Shard))
+_SHAPE = {
+    "round": int,
+    "parent": (str, None),
+    "config": str,
+    "pool": str,
+    "seed": int,
+    "global_batch": int,
+    "feedback": [{"round": (int, str), "sha256": str}],
+    "mixer": {"name": str, "state": dict},
+    "mixture": {"requested": {str: float}, "arms": {str: float}, "skills": {str: float}},
+    "realised": {str: int},
+    "draws": {str: [{"epoch": int, "start": int, "stop": int}]},
+    "samples": int,
+    "documents": int,
+    "tokens": int,
+    "bytes": int,
+    "order": str,
+    "shards": [{"path": str, "samples": int, "documents": int, "tokens": int, "bytes": int, "sha256": str}],
+}
 
 
 def round_folder(number: int) -> str:
@@ -98,7 +118,7 @@ def parse_manifest(data: bytes, number: int, where: str) -> RoundManifest:
     """Check and build a manifest from its bytes; `where` names the file in errors."""
     try:
         value = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ManifestError(
             f"{where}: not JSON ({error}); restore the file, the run cannot go on without it"
         ) from error
@@ -106,6 +126,9 @@ def parse_manifest(data: bytes, number: int, where: str) -> RoundManifest:
         found = value.get("format") if isinstance(value, dict) else type(value).__name__
         raise ManifestError(f"{where}: format is {found!r}, expected {FORMAT!r}; it was written by another version")
     _expect_keys(value, _KEYS, where)
+    fault = misfit(value, _SHAPE)
+    if fault is not None:
+        raise ManifestError(f"{where}: {fault}; the file was changed after it was written: restore it")
     for shard in value["shards"]:
         _expect_keys(shard, _SHARD_KEYS, f"{where}: shards")
     if value["round"] != number:

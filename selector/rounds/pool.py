@@ -15,10 +15,20 @@ from prereq.graph.errors import ManifestError
 from prereq.selector.mixers.protocol import Arms
 from prereq.selector.mixers.shares import SkillShares
 from prereq.selector.rounds.order import IntArray
+from prereq.selector.rounds.shape import misfit
 from prereq.selector.storage import Folder
 
 FORMAT = "prereq.pool/1"
 SPLITS = ("control", "report")
+_SHAPE = {
+    "config": str,
+    "seed": int,
+    "documents": int,
+    "tokens": int,
+    "arms": [{"id": str, "rows": int, "tokens": int, "parts": [{"path": str, "row_groups": [int]}]}],
+    "skills": [str],
+    "holdout": str,
+}
 _CACHE_BYTES = 256 * 2**20  # decoded row groups kept for the next round
 
 
@@ -33,7 +43,7 @@ class ArmLayout:
 
 
 class Pool:
-    """A finished pool, opened for drawing.
+    """A finished pool, opened for drawing by one thread.
 
     Raises:
         ManifestError: The manifest is absent, of another format, or a part is missing.
@@ -58,12 +68,12 @@ class Pool:
                 )
         self._files: dict[str, pq.ParquetFile] = {}
         self._cache: OrderedDict[tuple[str, int], pa.Table] = OrderedDict()
+        self._cached_bytes = 0
         self._tokens: dict[int, IntArray] = {}
 
     def arms(self) -> Arms:
         """The arms as mixers see them; ids ascend as in the manifest."""
-        with self.folder.open("arms.parquet") as file:
-            table = pq.read_table(file, columns=["id", "T"])
+        table = self._read_arms("T")
         rows = {
             str(arm): dict(shares) for arm, shares in zip(table["id"].to_pylist(), table["T"].to_pylist(), strict=True)
         }
@@ -82,8 +92,7 @@ class Pool:
 
     def names(self) -> dict[str, str]:
         """Readable name per arm id."""
-        with self.folder.open("arms.parquet") as file:
-            table = pq.read_table(file, columns=["id", "name"])
+        table = self._read_arms("name")
         return dict(zip(table["id"].to_pylist(), table["name"].to_pylist(), strict=True))
 
     def group_rows(self, arm: int) -> IntArray:
@@ -99,7 +108,7 @@ class Pool:
         """
         if arm not in self._tokens:
             layout = self.layouts[arm]
-            columns = [self._file(p).read_row_group(g, columns=["n_tokens"])["n_tokens"] for p, g in layout.groups]
+            columns = [self._read_group(p, g, ["n_tokens"])["n_tokens"] for p, g in layout.groups]
             values = np.concatenate([column.to_numpy() for column in columns]).astype(np.int64)
             if len(values) != layout.rows or int(values.sum()) != layout.tokens:
                 raise ManifestError(
@@ -120,22 +129,42 @@ class Pool:
         local = rows - starts[of_group] + offsets[np.searchsorted(needed, of_group)]
         return pa.concat_tables(tables).take(pa.array(local))
 
+    def _read_arms(self, column: str) -> pa.Table:
+        """Ids of `arms.parquet` and one more column."""
+        try:
+            with self.folder.open("arms.parquet") as file:
+                return pq.read_table(file, columns=["id", column])
+        except (OSError, pa.ArrowException) as error:
+            raise self._damaged("arms.parquet", error) from error
+
+    def _read_group(self, part: str, group: int, columns: list[str] | None = None) -> pa.Table:
+        file = self._file(part)
+        try:
+            return file.read_row_group(group, columns=columns)
+        except (OSError, IndexError, pa.ArrowException) as error:
+            raise self._damaged(part, error, f", row group {group}") from error
+
+    def _damaged(self, name: str, error: Exception, place: str = "") -> ManifestError:
+        reason = " ".join(str(error).split())
+        return ManifestError(
+            f"{self.folder.path(name)}{place}: cannot be read ({reason}); build the pool again in a fresh pool_dir"
+        )
+
     def _file(self, part: str) -> pq.ParquetFile:
         if part not in self._files:
             try:
                 self._files[part] = pq.ParquetFile(self.folder.open(part))
-            except (OSError, pa.ArrowInvalid) as error:
-                raise ManifestError(
-                    f"{self.folder.path(part)}: cannot be read ({error}); build the pool again in a fresh pool_dir"
-                ) from error
+            except (OSError, pa.ArrowException) as error:
+                raise self._damaged(part, error) from error
         return self._files[part]
 
     def _group(self, part: str, group: int) -> pa.Table:
         key = (part, group)
         if key not in self._cache:
-            self._cache[key] = self._file(part).read_row_group(group)
-            while sum(table.nbytes for table in self._cache.values()) > _CACHE_BYTES and len(self._cache) > 1:
-                self._cache.popitem(last=False)
+            self._cache[key] = self._read_group(part, group)
+            self._cached_bytes += self._cache[key].nbytes
+            while self._cached_bytes > _CACHE_BYTES and len(self._cache) > 1:
+                self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
         self._cache.move_to_end(key)
         return self._cache[key]
 
@@ -143,11 +172,13 @@ class Pool:
 def _parse(data: bytes, where: str) -> dict[str, Any]:
     try:
         value = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ManifestError(f"{where}: not JSON ({error}); build the pool again") from error
-    needed = {"format", "config", "seed", "documents", "tokens", "arms", "skills", "holdout"}
-    if not isinstance(value, dict) or value.get("format") != FORMAT or not needed <= set(value):
-        raise ManifestError(f"{where}: is not a {FORMAT} manifest with the keys {sorted(needed)}; build the pool again")
+    if not isinstance(value, dict) or value.get("format") != FORMAT or not _SHAPE.keys() <= value.keys():
+        raise ManifestError(f"{where}: is not a {FORMAT} manifest with the keys {sorted(_SHAPE)}; build the pool again")
+    fault = misfit(value, _SHAPE)
+    if fault is not None:
+        raise ManifestError(f"{where}: {fault}; the file was changed: build the pool again in a fresh pool_dir")
     return value
 
 

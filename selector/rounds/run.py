@@ -7,11 +7,30 @@ from typing import Any, Literal
 
 from prereq.graph.canonical import canonical_json, digest
 from prereq.graph.errors import ConfigError, ManifestError
+from prereq.selector.rounds.shape import Spec, misfit
 from prereq.selector.storage import Folder
 
 FORMAT = "prereq.run/1"
 DONE_FORMAT = "prereq.done/1"
 Reason = Literal["budget", "pool exhausted", "stopped"]
+_DONE_SHAPE = {"rounds": int, "last": (str, None), "reason": str}
+_RUN_FACTS = {"config": dict, "versions": {str: str}, "started": str}  # which readers show and can do without
+_RUN_SHAPE = {
+    "config_sha256": str,
+    "drawing": {
+        "batches_per_round": int,
+        "lookahead": int,
+        "report_every": int,
+        "policy": str,
+        "initial_evaluation": bool,
+    },
+    "seed": int,
+    "pool": str,
+    "pool_sha256": str,
+    "global_batch": int,
+    "skills": [str],
+    "mixer": {"name": str, "uses_feedback": bool, "signals": [str]},
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,29 +84,29 @@ def read_run(run: Folder) -> RunInfo | None:
     Raises:
         ManifestError: The file is not of the format.
     """
-    value = _read_json(run, "run.json", FORMAT)
+    value = _read_json(run, "run.json", FORMAT, _RUN_SHAPE)
     if value is None:
         return None
-    try:
-        drawing = value["drawing"]
-        return RunInfo(
-            config=value["config_sha256"],
-            pool_path=value["pool"],
-            pool=value["pool_sha256"],
-            seed=value["seed"],
-            global_batch=value["global_batch"],
-            batches_per_round=drawing["batches_per_round"],
-            lookahead=drawing["lookahead"],
-            report_every=drawing["report_every"],
-            policy=drawing["policy"],
-            initial_evaluation=drawing["initial_evaluation"],
-            mixer=value["mixer"]["name"],
-            uses_feedback=value["mixer"]["uses_feedback"],
-            signals=tuple(value["mixer"]["signals"]),
-            skills=tuple(value["skills"]),
-        )
-    except (KeyError, TypeError) as error:
-        raise ManifestError(f"{run.path('run.json')}: lacks {error}; the file was changed: restore it") from error
+    fault = misfit(value, {key: spec for key, spec in _RUN_FACTS.items() if key in value})
+    if fault is not None:
+        raise ManifestError(f"{run.path('run.json')}: {fault}; the file was changed after it was written: restore it")
+    drawing = value["drawing"]
+    return RunInfo(
+        config=value["config_sha256"],
+        pool_path=value["pool"],
+        pool=value["pool_sha256"],
+        seed=value["seed"],
+        global_batch=value["global_batch"],
+        batches_per_round=drawing["batches_per_round"],
+        lookahead=drawing["lookahead"],
+        report_every=drawing["report_every"],
+        policy=drawing["policy"],
+        initial_evaluation=drawing["initial_evaluation"],
+        mixer=value["mixer"]["name"],
+        uses_feedback=value["mixer"]["uses_feedback"],
+        signals=tuple(value["mixer"]["signals"]),
+        skills=tuple(value["skills"]),
+    )
 
 
 def start_run(run: Folder, value: Mapping[str, Any], drawing: Mapping[str, Any]) -> RunInfo:
@@ -104,7 +123,7 @@ def start_run(run: Folder, value: Mapping[str, Any], drawing: Mapping[str, Any])
     run.check_writable()
     full = {"format": FORMAT, **value, "drawing": dict(drawing), "config_sha256": digest(dict(drawing))}
     if not run.commit("run.json", canonical_json(full)):
-        found = _read_json(run, "run.json", FORMAT)
+        found = _read_json(run, "run.json", FORMAT, _RUN_SHAPE)
         theirs = found["drawing"] if found else {}
         changed = list(_differences(theirs, json.loads(canonical_json(dict(drawing)))))
         if changed:
@@ -134,7 +153,7 @@ def _short(value: Any) -> str:
 
 def read_done(run: Folder) -> Done | None:
     """How the run ended, or None while it goes on."""
-    value = _read_json(run, "done.json", DONE_FORMAT)
+    value = _read_json(run, "done.json", DONE_FORMAT, _DONE_SHAPE)
     return None if value is None else Done(value["rounds"], value["last"], value["reason"])
 
 
@@ -146,15 +165,18 @@ def commit_done(run: Folder, done: Done) -> None:
     )
 
 
-def _read_json(run: Folder, name: str, expected: str) -> dict[str, Any] | None:
+def _read_json(run: Folder, name: str, expected: str, shape: Spec) -> dict[str, Any] | None:
     try:
         data = run.read(name)
     except FileNotFoundError:
         return None
     try:
         value = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ManifestError(f"{run.path(name)}: not JSON ({error}); restore the file") from error
     if not isinstance(value, dict) or value.get("format") != expected:
         raise ManifestError(f"{run.path(name)}: is not a {expected} file; it was written by another program or version")
+    fault = misfit(value, shape)
+    if fault is not None:
+        raise ManifestError(f"{run.path(name)}: {fault}; the file was changed after it was written: restore it")
     return value

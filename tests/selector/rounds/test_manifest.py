@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from prereq.graph.canonical import sha256_hex
+from prereq.graph.canonical import canonical_json, sha256_hex
 from prereq.graph.errors import ManifestError
 from prereq.selector.rounds.manifest import check_shard_bytes, parse_manifest, read_manifest
 
@@ -53,3 +53,20 @@ def test_a_damaged_shard_names_file_expected_found_and_remedy(run):
         check_shard_bytes(data[:-1], shard, "f", 1)
     with pytest.raises(ManifestError, match=rf"f: sha256 is .*, the manifest says {shard.sha256}; .*--repair 1"):
         check_shard_bytes(bytes([data[0] ^ 1]) + data[1:], shard, "f", 1)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("shards", None, "shards is None, expected a list"),
+        ("mixture", {}, "mixture.requested is missing"),
+        ("draws", {"a": [{"epoch": 0, "start": 0}]}, "draws.a.0.stop is missing"),
+        ("feedback", 7, "feedback is 7, expected a list"),
+        ("mixer", "uniform", "mixer is 'uniform', expected an object"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_named(run, key, value, message):
+    path = run.folder / "rounds/000001/manifest.json"
+    path.write_bytes(canonical_json({**json.loads(path.read_bytes()), key: value}))
+    with pytest.raises(ManifestError, match=message):
+        read_manifest(run.run, 1)

@@ -1,0 +1,49 @@
+"""A pool whose files were damaged: one error that names the file, never a traceback of the reader's."""
+
+import json
+
+import numpy as np
+import pytest
+
+from prereq.graph.canonical import canonical_json
+from prereq.graph.errors import ManifestError
+from prereq.selector.rounds.pool import Pool
+
+
+def draw_everything(path):
+    pool = Pool(str(path))
+    pool.arms()
+    return sum(pool.read_rows(arm, np.arange(layout.rows)).num_rows for arm, layout in enumerate(pool.layouts))
+
+
+@pytest.mark.parametrize("key", ["arms", "skills", "documents", "holdout"])
+def test_a_manifest_with_a_value_of_the_wrong_type_names_the_key(make_pool, key):
+    path = make_pool()
+    manifest = json.loads((path / "manifest.json").read_bytes())
+    (path / "manifest.json").write_bytes(canonical_json({**manifest, key: None}))
+    with pytest.raises(ManifestError, match=rf"manifest\.json: {key} is None, expected"):
+        Pool(str(path))
+
+
+@pytest.mark.parametrize("damage", [lambda d: b"", lambda d: d[: len(d) // 2], lambda d: d[:-1] + b"\0"])
+@pytest.mark.parametrize("kind", ["arms.parquet", "part-*.parquet"])
+def test_a_file_that_is_no_parquet_is_named(make_pool, kind, damage):
+    path = make_pool()
+    file = sorted(path.glob(kind))[0]
+    data = file.read_bytes()
+    file.unlink()
+    file.write_bytes(damage(data))
+    with pytest.raises(ManifestError, match=rf"{file.name}.*cannot be read .*build the pool again"):
+        draw_everything(path)
+
+
+def test_a_page_that_cannot_be_decoded_is_named_with_its_row_group(make_pool):
+    path = make_pool()
+    assert draw_everything(path) > 0
+    for file in path.glob("part-*.parquet"):
+        data = bytearray(file.read_bytes())
+        data[4:60] = b"\xff" * 56
+        file.unlink()
+        file.write_bytes(bytes(data))
+    with pytest.raises(ManifestError, match=r"part-.*row group 0: cannot be read"):
+        draw_everything(path)
