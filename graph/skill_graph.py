@@ -214,6 +214,8 @@ class SkillGraph:
         Raises:
             GraphError: Another format, a missing or unknown key, a wrong type, or whatever the constructor refuses.
         """
+        if isinstance(data, dict) and "format" not in data:
+            raise GraphError(f"graph: missing 'format'; write `format: {FORMAT}` as its first line")
         top = check_keys(data, ("format", "kind", "skills", "edges"), (), "graph")
         if top["format"] != FORMAT:
             raise GraphError(f"graph: format is {top['format']!r}, expected {FORMAT!r}")

@@ -28,6 +28,12 @@ _STORAGE = {
     errno.EPERM: "mend its permissions or choose another path",
 }
 
+_EXTRAS = {  # a module that the core does without, and the extra that brings it
+    **dict.fromkeys(("ahocorasick", "datasketch", "fasttext", "pydantic", "ray", "rich", "scipy", "sklearn"), "jobs"),
+    **dict.fromkeys(("threadpoolctl", "yaml", "zstandard"), "jobs"),
+    "torch": "train",
+}
+
 DESCRIPTION = """\
 Select pretraining data by what a model should learn next.
 
@@ -129,6 +135,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run_verb(args)
     except PrereqError as error:
         return _fail(str(error), 2)
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        return _fail(f"this needs {error.name}, which is not installed: pip install 'prereq[{extra}]'", 2)
     except KeyboardInterrupt:
         return _fail(_GO_ON, 128 + (received[0] if received else signal.SIGINT))
     except BrokenPipeError:
@@ -149,7 +160,9 @@ def _interrupt(received: list[int], number: int) -> NoReturn:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"prereq: {message}", file=sys.stderr, flush=True)
+    # a message may quote a file's name or a text from outside, whose control characters could drive the terminal
+    shown = "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in message)
+    print(f"prereq: {shown}", file=sys.stderr, flush=True)
     return code
 
 

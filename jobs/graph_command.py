@@ -22,7 +22,8 @@ def open_graph(name: str, overrides: list[str]) -> SkillGraph:
     suffix = Path(name).suffix.lower()
     is_graph = suffix in (".json", ".csv")
     if suffix in (".yaml", ".yml") and Path(name).is_file():
-        is_graph = "format" in read_settings(find_config(name))
+        keys = read_settings(find_config(name)).keys()
+        is_graph = "format" in keys or ("skills" in keys and "sources" not in keys)  # a graph without its format is one
     if not is_graph:
         return read_graph(load_config(name, overrides).graph)
     if overrides:

@@ -171,3 +171,23 @@ def test_a_sweep_takes_no_overrides(config: Path, capsys: pytest.CaptureFixture[
     if main(["sweep", str(config), "--set", "rounds=3"]) != 2:
         pytest.fail("accepted")
     assert "belong under `set:` in its file" in capsys.readouterr().err
+
+
+def test_a_missing_extra_is_one_line_with_the_way_to_install_it(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "prereq.jobs.config", raising=False)
+    monkeypatch.setitem(sys.modules, "pydantic", None)  # what an import of a module that is not there meets
+    assert main(["build", str(config)]) == 2
+    assert (
+        capsys.readouterr().err == "prereq: this needs pydantic, which is not installed: pip install 'prereq[jobs]'\n"
+    )
+
+
+def test_control_characters_of_a_quoted_name_do_not_reach_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["build", str(tmp_path / "red\x1b[31m.yaml")]) == 2
+    err = capsys.readouterr().err
+    assert "\x1b" not in err
+    assert "red\\x1b[31m.yaml" in err

@@ -72,3 +72,11 @@ def test_a_graph_file_in_yaml_is_told_from_a_configuration(edges: Path, capsys: 
     assert main(["graph", "check", str(path)]) == 0
     assert main(["graph", "check", str(path), "--set", "graph.on_cycle=condense"]) == 2
     assert "is a graph, not a configuration" in capsys.readouterr().err
+
+
+def test_a_graph_file_without_its_format_is_told_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is not taken for a configuration with seven wrong keys."""
+    path = tmp_path / "g.yaml"
+    path.write_text("kind: prerequisite\nskills: [{id: a}]\nedges: []\n")
+    assert main(["graph", "check", str(path)]) == 2
+    assert "format: prereq.graph/1" in capsys.readouterr().err
