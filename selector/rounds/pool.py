@@ -202,7 +202,13 @@ def read_holdout(pool: Folder, split: str | None = None) -> pa.Table:
     """
     if split is not None and split not in SPLITS:
         raise ManifestError(f"holdout split {split!r} is not one of {', '.join(SPLITS)}")
-    manifest = _parse(pool.read("manifest.json"), pool.path("manifest.json"))
+    try:
+        manifest = _parse(pool.read("manifest.json"), pool.path("manifest.json"))
+    except FileNotFoundError:
+        raise ManifestError(
+            f"{pool.path('manifest.json')}: is missing, so there is no finished pool to read the holdout of; a relative "
+            "path is looked for from the current folder: start there, or give the pool's own (Feed(..., pool=...))"
+        ) from None
     names = [name for name in pool.names("holdout") if name.startswith("part-")]
     files = [pool.read(f"holdout/{name}") for name in names]
     found = sha256_hex(b"".join(files))

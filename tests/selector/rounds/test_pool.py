@@ -7,7 +7,8 @@ import pytest
 
 from prereq.graph.canonical import canonical_json
 from prereq.graph.errors import ManifestError
-from prereq.selector.rounds.pool import Pool
+from prereq.selector.rounds.pool import Pool, read_holdout
+from prereq.selector.storage import Folder
 
 
 def draw_everything(path):
@@ -47,3 +48,8 @@ def test_a_page_that_cannot_be_decoded_is_named_with_its_row_group(make_pool):
         file.write_bytes(bytes(data))
     with pytest.raises(ManifestError, match=r"part-.*row group 0: cannot be read"):
         draw_everything(path)
+
+
+def test_a_holdout_looked_for_in_the_wrong_place_says_where(tmp_path):
+    with pytest.raises(ManifestError, match=r"nowhere/manifest\.json: is missing.*current folder.*pool="):
+        read_holdout(Folder(tmp_path / "nowhere"), "control")
