@@ -206,7 +206,7 @@ def read_holdout(pool: Folder, split: str | None = None) -> pa.Table:
         manifest = _parse(pool.read("manifest.json"), pool.path("manifest.json"))
     except FileNotFoundError:
         raise ManifestError(
-            f"{pool.path('manifest.json')}: is missing, so there is no finished pool to read the holdout of; a relative "
+            f"{pool.path('manifest.json')}: is missing, so there is no pool to read the holdout of; a relative "
             "path is looked for from the current folder: start there, or give the pool's own (Feed(..., pool=...))"
         ) from None
     names = [name for name in pool.names("holdout") if name.startswith("part-")]
