@@ -56,7 +56,8 @@ class Driver:
         return start_run(self.run, value, self.drawing)
 
     def sampler(self, on_event: Callable[[str, dict[str, Any]], None] = lambda kind, facts: None) -> Sampler:
-        return Sampler(self.run, self.info(), self.pool, self.mixer, self.config, on_event)
+        pool = Pool(self.pool.folder.name)  # its own, as every process has: a pool is not for two threads
+        return Sampler(self.run, self.info(), pool, self.mixer, self.config, on_event)
 
     def losses(self, number: int | str) -> dict[str, float | None]:
         """Losses that depend on the round and the skill only, as a deterministic trainer's would."""
