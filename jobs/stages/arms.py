@@ -169,7 +169,9 @@ def _write_arms(
         "centroid": [row.astype(np.float32).tolist() for row in centroids],
         "T": [[(columns[k], float(row[k])) for k in np.flatnonzero(row)] for row in shares],
     }
-    pq.write_table(pa.table(table, schema=ARMS_SCHEMA), Path(output) / "arms.parquet", compression="zstd")
+    # a flipped bit in a pool must be found when it is read, not drawn
+    path, written = Path(output) / "arms.parquet", pa.table(table, schema=ARMS_SCHEMA)
+    pq.write_table(written, path, compression="zstd", write_page_checksum=True)
 
 
 def _write_plan(output: str, facts: Facts, splits: NDArray[Any], arms: IntArray, buckets: Buckets, seed: int) -> None:

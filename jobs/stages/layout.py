@@ -194,7 +194,11 @@ def gather_bucket(output: str, inputs: Sequence[tuple[str, int]], rows_per_group
     groups = row_groups(number, rows_per_group)
     text_like = [name for name in table.column_names if name not in ("id", "text", "n_tokens", "skills")]
     with pq.ParquetWriter(
-        Path(output) / "part-00000.parquet", table.schema, compression="zstd", use_dictionary=text_like
+        Path(output) / "part-00000.parquet",
+        table.schema,
+        compression="zstd",
+        write_page_checksum=True,
+        use_dictionary=text_like,
     ) as writer:
         for _, start, stop in groups:
             writer.write_table(table.slice(start, stop - start), row_group_size=stop - start)

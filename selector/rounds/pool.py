@@ -133,7 +133,7 @@ class Pool:
         """Ids of `arms.parquet` and one more column."""
         try:
             with self.folder.open("arms.parquet") as file:
-                return pq.read_table(file, columns=["id", column])
+                return pq.ParquetFile(file, page_checksum_verification=True).read(columns=["id", column])
         except (OSError, pa.ArrowException) as error:
             raise self._damaged("arms.parquet", error) from error
 
@@ -153,7 +153,7 @@ class Pool:
     def _file(self, part: str) -> pq.ParquetFile:
         if part not in self._files:
             try:
-                self._files[part] = pq.ParquetFile(self.folder.open(part))
+                self._files[part] = pq.ParquetFile(self.folder.open(part), page_checksum_verification=True)
             except (OSError, pa.ArrowException) as error:
                 raise self._damaged(part, error) from error
         return self._files[part]

@@ -17,7 +17,7 @@ Arm = tuple[str, list[int], list[str]]  # id, tokens of each document, skills of
 
 def _parquet(table: pa.Table, groups: list[int]) -> bytes:
     sink = io.BytesIO()
-    with pq.ParquetWriter(sink, table.schema) as writer:
+    with pq.ParquetWriter(sink, table.schema, write_page_checksum=True) as writer:
         start = 0
         for rows in groups:
             writer.write_table(table.slice(start, rows), row_group_size=rows)

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from prereq.graph.canonical import canonical_json
@@ -53,3 +54,16 @@ def test_a_page_that_cannot_be_decoded_is_named_with_its_row_group(make_pool):
 def test_a_holdout_looked_for_in_the_wrong_place_says_where(tmp_path):
     with pytest.raises(ManifestError, match=r"nowhere/manifest\.json: is missing.*current folder.*pool="):
         read_holdout(Folder(tmp_path / "nowhere"), "control")
+
+
+def test_one_flipped_bit_of_a_document_is_found_when_it_is_read(make_pool):
+    """Text stays text under a flipped bit: only the page's checksum can tell."""
+    path = make_pool()
+    (file,) = path.glob("part-*.parquet")
+    chunk = pq.read_metadata(file).row_group(0).column(1)
+    data = bytearray(file.read_bytes())
+    data[(chunk.dictionary_page_offset or chunk.data_page_offset) + chunk.total_compressed_size // 2] ^= 1
+    file.unlink()
+    file.write_bytes(bytes(data))
+    with pytest.raises(ManifestError, match=r"part-.*cannot be read .*checksum"):
+        draw_everything(path)
