@@ -254,3 +254,21 @@ def test_misspelt_and_mistyped_keys_are_named_with_their_path(prereq):
     assert "mixer.parameters.learning_rat" in prereq.fails(
         "build", prereq.config(mixer__parameters={"learning_rat": 1})
     )
+
+
+def test_markup_in_documents_and_skill_names_is_escaped_in_the_report(prereq, build, tmp_path):
+    graph = yaml.safe_load((prereq.corpus / "graph.yaml").read_text())
+    graph["skills"][0]["name"] = "<script>alert(1)</script>"
+    path = tmp_path / "graph.yaml"
+    path.write_text(yaml.safe_dump(graph))
+    rows = [{**row, "text": f"<img src=x onerror=alert(2)> {row['text']}"} for row in lessons(90)]
+    build({"a.jsonl": lines(rows)}, graph__path=str(path), mixer__name="uniform")
+    source = {"name": "own", "paths": [f"{tmp_path}/input/*"], "id_field": "id"}
+    config = prereq.config("own", sources=[source], graph__path=str(path), mixer__name="uniform", rounds=2, **QUICK)
+    prereq("sample", config)
+    prereq("report", config)
+    page = (tmp_path / "run/report.html").read_text(encoding="utf-8")
+    assert "&lt;script&gt;alert(1)" in page
+    assert "&lt;img src=x" in page
+    assert "<script" not in page
+    assert "<img" not in page
