@@ -156,6 +156,7 @@ def test_a_damaged_shard_in_a_worker_names_the_file(make_run: MakeRun) -> None:
         list(loader_of(dataset_of(run), 2))
 
 
+@pytest.mark.slow
 def test_a_dataset_travels_to_a_spawned_worker_with_its_position(make_run: MakeRun) -> None:
     run = make_run(1)
     dataset = dataset_of(run)
