@@ -7,10 +7,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from prereq.graph.canonical import digest
-from prereq.graph.errors import ConfigError, FeedbackError
+from prereq.graph.errors import ConfigError
 from prereq.graph.influence import Influence
 from prereq.selector.mixers.exponentiated import Tilt
-from prereq.selector.mixers.protocol import Arms, Observation, State, round_number
+from prereq.selector.mixers.protocol import Arms, Observation, State, next_round
 from prereq.selector.mixers.simplex import FloatArray
 
 
@@ -69,9 +69,7 @@ class OnlineMixer:
             ConfigError: The state of another configuration.
         """
         self._check_key(state)
-        number, last = round_number(observation), state["last_round"]
-        if last is not None and number <= last:
-            raise FeedbackError(f"feedback of round {number} after that of round {last}; reports apply once, in order")
+        number = next_round(state, observation)
         learnt = self.rule.learn(state, observation)
         return learnt | {"last_round": number, "tokens_seen": int(observation.tokens_seen)}
 

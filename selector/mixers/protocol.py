@@ -161,6 +161,18 @@ def round_number(observation: Observation) -> int:
     return observation.round
 
 
+def next_round(state: State, observation: Observation) -> int:
+    """The observation's place in time, after checking that it is newer than `state["last_round"]`.
+
+    Raises:
+        FeedbackError: It is not: reports apply once, in order.
+    """
+    number, last = round_number(observation), state["last_round"]
+    if last is not None and number <= last:
+        raise FeedbackError(f"feedback of round {number} after that of round {last}; reports apply once, in order")
+    return number
+
+
 def aligned_losses(observation: Observation, ids: Sequence[str], known: Collection[str]) -> FloatArray:
     """Losses in the order of `ids`, by id, after checking the whole report.
 

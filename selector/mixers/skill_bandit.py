@@ -13,7 +13,7 @@ from prereq.selector.mixers.evidence import Beliefs, Posterior, Rows, deviation_
 from prereq.selector.mixers.exponentiated import log_weights, step, step_range
 from prereq.selector.mixers.history import LossHistory, Reduction
 from prereq.selector.mixers.parameters import check_choice, check_flag, check_ids, check_number, check_whole
-from prereq.selector.mixers.protocol import Arms, Observation, State, aligned_losses, round_number
+from prereq.selector.mixers.protocol import Arms, Observation, State, aligned_losses, next_round
 from prereq.selector.mixers.simplex import FloatArray
 
 _ROWS_AT_ONCE = 256  # of A, so that a product needs no second matrix of its size
@@ -141,9 +141,7 @@ class SkillBandit:
             ConfigError: The state of another configuration.
         """
         self._check_key(state)
-        number, last = round_number(observation), state["last_round"]
-        if last is not None and number <= last:
-            raise FeedbackError(f"feedback of round {number} after that of round {last}; reports apply once, in order")
+        number = next_round(state, observation)
         row = aligned_losses(observation, self._columns, self._known)
         tokens = [observation.eval_tokens.get(skill, _TOKENS) for skill in self._columns]
         weights = np.where(np.isnan(row), 0.0, np.array(tokens, dtype=np.float64))

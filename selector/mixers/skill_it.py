@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 
 from prereq.graph.canonical import digest
-from prereq.graph.errors import ConfigError, FeedbackError
+from prereq.graph.errors import ConfigError
 from prereq.graph.influence import Influence
 from prereq.selector.mixers.alignment import aligned_influence, base_weights, masked_base, target_columns
 from prereq.selector.mixers.exponentiated import log_weights, step, step_range
@@ -19,7 +19,7 @@ from prereq.selector.mixers.parameters import (
     check_number,
     check_whole,
 )
-from prereq.selector.mixers.protocol import Arms, Observation, State, aligned_losses, round_number
+from prereq.selector.mixers.protocol import Arms, Observation, State, aligned_losses, next_round
 from prereq.selector.mixers.simplex import FloatArray
 
 
@@ -129,9 +129,7 @@ class SkillIt:
         self._check_key(state)
         if not self.uses_feedback:
             return dict(state)  # when a report arrives must not show in the manifests of a run that does not wait
-        number, last = round_number(observation), state["last_round"]
-        if last is not None and number <= last:
-            raise FeedbackError(f"feedback of round {number} after that of round {last}; reports apply once, in order")
+        number = next_round(state, observation)
         row = aligned_losses(observation, self._columns, self._known)
         return self._history.add(state, row) | {"last_round": number}
 
