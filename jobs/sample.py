@@ -13,7 +13,7 @@ from prereq.graph.canonical import canonical_json, digest, sha256_hex
 from prereq.graph.influence import save_influence
 from prereq.graph.load import load_graph
 from prereq.jobs.config import RunConfig, read_influence
-from prereq.selector.mixers import LOGIT_RANGE_WARNING, Mixer, make_mixer
+from prereq.selector.mixers import Mixer, make_mixer, sharpness_warning
 from prereq.selector.mixers.registry import mixer_config
 from prereq.selector.rounds.pool import Pool
 from prereq.selector.rounds.run import Done, start_run
@@ -83,11 +83,11 @@ def tell(kind: str, facts: dict[str, Any], out: Callable[[str], None] = say) -> 
     if kind == "round":
         manifest, diagnostics = facts["manifest"], facts["diagnostics"]
         applied = ", ".join(str(entry["round"]) for entry in manifest.feedback) or "none"
-        spread = diagnostics.get("logit_range", 0.0)
+        warning = sharpness_warning(diagnostics)
         out(
             f"round {manifest.round}: {manifest.documents:,} documents, {manifest.tokens:,} tokens, "
-            f"feedback applied: {applied}, logit range {spread:.2f}"
-            + (" (near one-hot: lower learning_rate)" if spread > LOGIT_RANGE_WARNING else "")
+            f"feedback applied: {applied}, logit range {diagnostics['logit_range']:.2f}, "
+            f"waited {facts['waited_s']:.1f} s so far" + (f"; {warning}" if warning else "")
         )
     elif kind == "waiting":
         missing = ", ".join(map(str, facts["reports"]))

@@ -76,7 +76,10 @@ class Sampler:
         self.waited_s = 0.0
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> Done | None:
-        """Draw rounds until the budget is spent, the pool is exhausted or `stop()` says so.
+        """Draw rounds until the budget is spent, the pool is exhausted or a wait is stopped.
+
+        Args:
+            stop: Asked while a round waits for a report or for readers, and only then.
 
         Returns:
             How the run ended; None when it was stopped and can go on later.
@@ -148,7 +151,8 @@ class Sampler:
         position.last = manifest.sha256
         self._sweep_round(manifest)
         self._retain(number)
-        self._event("round", {"manifest": manifest, "diagnostics": self._mixer.diagnostics(position.state)})
+        diagnostics = self._mixer.diagnostics(position.state)
+        self._event("round", {"manifest": manifest, "diagnostics": diagnostics, "waited_s": self.waited_s})
         return None
 
     def _plan(self, position: _Position) -> tuple[Plan | None, FloatArray]:
