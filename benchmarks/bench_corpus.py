@@ -1,6 +1,6 @@
 """The corpus engine measured beside its peers: duplicates, whole builds, tagging, clusters, faults and damaged input.
 
-    python benchmarks/bench_corpus.py --out DIR --corpus DIR --peers DIR [--data DIR] [--size check|full] [--rows NAME ...]
+    python benchmarks/bench_corpus.py --out DIR --corpus DIR --peers DIR [--data DIR] [--size check|full] [--rows ...]
 
 `--corpus` and `--peers` name the prepared corpus and the peers' environments, `--data` the real data sets (default
 $PREREQ_DATA, else ../shared/data); the program exits 2 with one line when one is missing that a row reads. Writes
