@@ -16,36 +16,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from processes import pss_mib, tree
 from recording import bars, record
 
 CONFIG = Path(__file__).parent.parent / "configs" / "quickstart.yaml"
-
-
-def tree(root: int) -> list[int]:
-    """Process ids of `root` and all that descend from it."""
-    below: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            except OSError:
-                continue  # it ended while we looked
-            below.setdefault(parent, []).append(int(entry.name))
-    found, todo = [], [root]
-    while todo:
-        process = todo.pop()
-        found.append(process)
-        todo += below.get(process, [])
-    return found
-
-
-def pss_mib(process: int) -> float:
-    """Proportional set size of a process in MiB; 0 when it has ended."""
-    try:
-        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 
 def measure(folder: Path) -> dict[str, float]:
