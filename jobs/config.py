@@ -134,7 +134,7 @@ class RunConfig(BaseModel):
     batches_per_round: int = 8  # global batches in a round
     global_batch: int = 64  # samples in a global batch, over all ranks
     lookahead: int = 1  # rounds written before the feedback that they would follow
-    ahead: int | None = None  # most rounds past the slowest reader (without readers: past the last feedback)
+    ahead: int | None = None  # most rounds past the slowest reader (by its checkpoint, progress or reports)
     report_every: int = 1  # only every n-th round is reported
     policy: Policy = "wait"  # missing feedback: wait for it, reuse the last mixture, or stop the run
     feedback_timeout_s: float = 3600.0  # seconds before `reuse` and `stop` act

@@ -15,6 +15,7 @@ import pyarrow as pa
 from prereq.graph.canonical import canonical_json
 from prereq.graph.errors import ConfigError, FeedbackError, ManifestError
 from prereq.selector.feed.batch import Batch, HoldoutDocument
+from prereq.selector.feed.place import ReaderPlace
 from prereq.selector.feed.reading import ShardReader, Verify
 from prereq.selector.feed.reporting import make_feedback, tokens_through, write_feedback
 from prereq.selector.feed.rounds import check_counts, next_round, wait_for_run
@@ -73,6 +74,7 @@ class Feed:
         self._run = Folder(run)
         self._wait = wait or WaitConfig()
         self._waiter = Waiter(self._wait, stop)
+        self._place = ReaderPlace(self._run, name) if reporter and rank == 0 else None
         self._info = wait_for_run(self._run, self._waiter, self._wait.start_timeout_s)
         self._rank, self._world_size, self._name, self._reporter = rank, world_size, name, reporter
         self._micro_batch = micro_batch
@@ -109,6 +111,11 @@ class Feed:
     def waited_s(self) -> float:
         """Seconds spent waiting for rounds."""
         return self._waiter.waited_s
+
+    @property
+    def waits(self) -> int:
+        """Times that a round was not there when it was asked for."""
+        return self._waiter.waits
 
     @property
     def round_ended(self) -> bool:
@@ -268,6 +275,8 @@ class Feed:
         if current is not None and state.row < current.samples:
             return current, state.row, state.tokens
         reports = self._reporter and self._rank == 0
+        if self._place is not None:
+            self._place.ask(current, self._waiter)
         found = next_round(self._run, self._info, self._waiter, self._wait.timeout_s, current, reports=reports)
         if found is None:
             return None
@@ -284,6 +293,8 @@ class Feed:
         if last and self._info.is_reported(manifest.round):
             changes["unreported"] = manifest.round
         self._manifest, self._state = manifest, self._state.moved(**changes)
+        if self._place is not None:
+            self._place.handed(whole)
         return _make_batch(table, self._state, last, self._micro_batch)
 
     def _manifest_of(self, state: FeedState) -> RoundManifest | None:

@@ -45,6 +45,7 @@ class Waiter:
     def __init__(self, config: WaitConfig, stop: Callable[[], bool] | None = None) -> None:
         self._config, self._stop = config, stop
         self.waited_s = 0.0
+        self.waits = 0  # calls whose first look found nothing
 
     def stopping(self) -> bool:
         """Whether the caller wants to end."""
@@ -61,6 +62,9 @@ class Waiter:
         """
         begin = time.monotonic()
         pause, notice, before = self._config.first_s, self._config.notice_s, self.waited_s
+        if (answer := probe()) is not None:
+            return answer
+        self.waits += 1
         while (answer := probe()) is None:
             waited = time.monotonic() - begin
             self.waited_s = before + waited

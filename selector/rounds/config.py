@@ -19,7 +19,7 @@ class SamplerConfig:
     global_batch: int = 64  # samples in a global batch, over all ranks
     lookahead: int = 1  # rounds written before the feedback that they would follow
     ahead: int | None = (
-        None  # most rounds past the slowest reader (without readers: past the last feedback); none: unbounded
+        None  # most rounds past the slowest reader (by its checkpoint, progress or reports); none: unbounded
     )
     report_every: int = 1  # only every n-th round is reported
     policy: Policy = "wait"  # missing feedback: wait for it, reuse the last mixture, or stop the run
@@ -43,23 +43,21 @@ class SamplerConfig:
             "state_every",
         )
         for name in positive:
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: must be 1 or more, got {getattr(self, name)}")
-        for name in ("rounds", "tokens", "ahead", "keep_rounds"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name}: must be 1 or more when it is set, got {value}")
+            _check_count(name, getattr(self, name), least=1)
+        for name in ("rounds", "tokens", "ahead", "keep_rounds", "rows_per_group"):
+            if getattr(self, name) is not None:
+                _check_count(name, getattr(self, name), least=1)
+        for name in ("lookahead", "seed"):
+            _check_count(name, getattr(self, name), least=0)
         if (self.rounds is None) == (self.tokens is None):
             raise ConfigError("rounds, tokens: set exactly one of them: it bounds the run")
-        if self.lookahead < 0 or self.seed < 0:
-            raise ConfigError(f"lookahead and seed: must be 0 or more, got {self.lookahead} and {self.seed}")
         if self.ahead is not None and self.ahead < self.lookahead:
             raise ConfigError(f"ahead: {self.ahead} is less than lookahead {self.lookahead}; the trainer would starve")
         if self.policy not in ("wait", "reuse", "stop"):
             raise ConfigError(f"policy: {self.policy!r} is not one of wait, reuse, stop")
-        if not self.feedback_timeout_s > 0:
+        if not isinstance(self.feedback_timeout_s, int | float) or not self.feedback_timeout_s > 0:
             raise ConfigError(f"feedback_timeout_s: must be above 0 seconds, got {self.feedback_timeout_s}")
-        if self.rows_per_group is not None and (self.rows_per_group < 1 or self.global_batch % self.rows_per_group):
+        if self.rows_per_group is not None and self.global_batch % self.rows_per_group:
             raise ConfigError(f"rows_per_group: {self.rows_per_group} does not divide global_batch {self.global_batch}")
 
     @property
@@ -90,3 +88,8 @@ class SamplerConfig:
             "rows_per_group": self.group_rows,
             "state_every": self.state_every,
         }
+
+
+def _check_count(name: str, value: object, *, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(f"{name}: must be a whole number of {least} or more, got {value!r}")

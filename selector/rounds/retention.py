@@ -1,28 +1,10 @@
-"""How far readers are, and deleting shards that every reader has left behind (never manifests)."""
-
-import json
+"""Deleting shards that every reader has left behind (never manifests)."""
 
 from prereq.graph.canonical import canonical_json
 from prereq.graph.errors import ManifestError
 from prereq.selector.rounds.manifest import read_manifest, round_folder
+from prereq.selector.rounds.progress import checkpoints
 from prereq.selector.storage import Folder
-
-
-def slowest_reader(run: Folder) -> int | None:
-    """The smallest round that a reader's last checkpoint still needs, or None without readers.
-
-    Raises:
-        ManifestError: A reader's file cannot be understood; guessing could delete what it still reads.
-    """
-    rounds = []
-    for name in run.names("readers"):
-        where = run.path(f"readers/{name}")
-        try:
-            value = json.loads(run.read(f"readers/{name}"))
-            rounds.append(int(value["round"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise ManifestError(f"{where}: not a reader's state ({error}); delete it if that reader is gone") from error
-    return min(rounds, default=None)
 
 
 def delete_behind(run: Folder, keep_rounds: int, last: int) -> list[int]:
@@ -36,7 +18,7 @@ def delete_behind(run: Folder, keep_rounds: int, last: int) -> list[int]:
         keep_rounds: Rounds that stay behind the slowest reader.
         last: The newest committed round.
     """
-    reader = slowest_reader(run)
+    reader = min(checkpoints(run).values(), default=None)
     if reader is None:
         return []
     deleted = []

@@ -4,7 +4,6 @@ There is no broker and no lock. A round is committed by creating its manifest, w
 a sampler knows is a function of the configuration, the committed manifests and the feedback that they name.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,17 +19,17 @@ from prereq.selector.rounds.manifest import RoundManifest, manifest_name, read_c
 from prereq.selector.rounds.order import IntArray
 from prereq.selector.rounds.plan import Cursor, Plan, next_carry, plan_round
 from prereq.selector.rounds.pool import Pool
-from prereq.selector.rounds.retention import delete_behind, slowest_reader
+from prereq.selector.rounds.progress import Clock
+from prereq.selector.rounds.retention import delete_behind
 from prereq.selector.rounds.run import Done, Reason, RunInfo, commit_done, read_done
 from prereq.selector.rounds.shards import DrawnRound, PoolStock, draw_round, repair_shards, write_shards
 from prereq.selector.rounds.state import FILE as STATE_FILE
 from prereq.selector.rounds.state import encode_state
+from prereq.selector.rounds.turn import Event, Turns, beaten
 from prereq.selector.storage import Folder
 
-_POLL_S = 0.02  # between two looks for a file
 _STALE_S = 60.0  # age at which a temporary file can only belong to a writer that was killed
 
-Event = Callable[[str, dict[str, Any]], None]
 Report = int | Literal["initial"]
 
 
@@ -73,13 +72,20 @@ class Sampler:
         self._arms = pool.arms()
         self._arm_index = {arm: index for index, arm in enumerate(self._arms.ids)}
         self._stock = PoolStock(pool, config.seed)
-        self.waited_s = 0.0
+        self._turns = Turns(run, info, config, on_event)
+        self._clock = Clock(run, None)
 
-    def run(self, stop: Callable[[], bool] = lambda: False) -> Done | None:
-        """Draw rounds until the budget is spent, the pool is exhausted or a wait is stopped.
+    @property
+    def waited_s(self) -> float:
+        """Seconds spent waiting for reports and readers."""
+        return self._turns.waited_s
+
+    def run(self, stop: Callable[[], bool] = lambda: False, *, patient: bool = True) -> Done | None:
+        """Draw rounds until the budget is spent, the pool is exhausted or the caller stops it.
 
         Args:
-            stop: Asked while a round waits for a report or for readers, and only then.
+            stop: Asked before every round, and while it waits for a report or for readers.
+            patient: False: return where a round would have to wait.
 
         Returns:
             How the run ended; None when it was stopped and can go on later.
@@ -96,7 +102,7 @@ class Sampler:
         position = self._replay(chain)
         while True:
             number = len(position.realised)
-            reason = self._finished(number, position) or self._wait_for_turn(number, stop)
+            reason = self._finished(number, position) or self._turns.wait(number, stop, patient=patient)
             if reason == "interrupted":
                 return None
             if reason is None:
@@ -143,7 +149,7 @@ class Sampler:
         except (OSError, PrereqError):
             # a rival that committed this round may have swept our files away
             if self._run.exists(manifest_name(number)):
-                raise self._beaten(number) from None
+                raise beaten(self._run, number) from None
             raise
         position.carry, position.cursors = plan.carry, list(plan.cursors)
         position.realised.append(plan.realised)
@@ -151,6 +157,8 @@ class Sampler:
         position.last = manifest.sha256
         self._sweep_round(manifest)
         self._retain(number)
+        self._clock.add(drawn.tokens)
+        self._clock.write(number + 1, self._turns.waited_s, self._turns.waits)
         diagnostics = self._mixer.diagnostics(position.state)
         self._event("round", {"manifest": manifest, "diagnostics": diagnostics, "waited_s": self.waited_s})
         return None
@@ -212,53 +220,15 @@ class Sampler:
             shards=shards,
         )
         if not self._run.commit(manifest_name(number), manifest.to_bytes()):
-            raise self._beaten(number)
+            raise beaten(self._run, number)
         return manifest
 
-    def _beaten(self, number: int) -> ManifestError:
-        return ManifestError(
-            f"{self._run.path(manifest_name(number))}: another sampler wrote round {number} of this run first; "
-            "this one stops and nothing is lost: let the other one go on"
-        )
-
-    # ------------------------------------------------------------------ waiting
+    # ------------------------------------------------------------------ the end
 
     def _finished(self, number: int, position: _Position) -> Reason | None:
         rounds, tokens = self._config.rounds, self._config.tokens
         spent = number >= rounds if rounds is not None else position.tokens >= (tokens or 0)
         return "budget" if spent else None
-
-    def _wait_for_turn(self, number: int, stop: Callable[[], bool]) -> Reason | Literal["interrupted"] | None:
-        """Wait until the reports of this round are there and readers have caught up."""
-        start, told = time.monotonic(), False
-        while True:
-            if self._run.exists(manifest_name(number)):
-                raise self._beaten(number)
-            missing = [n for n in self._info.awaited_by(number) if read_feedback(self._run, n) is None]
-            behind = self._readers_behind(number)
-            waited = time.monotonic() - start
-            overdue = bool(missing) and not behind and waited > self._config.feedback_timeout_s
-            if overdue and self._config.policy == "stop":
-                return "stopped"
-            if not behind and (not missing or (overdue and self._config.policy == "reuse")):
-                self.waited_s += waited if told else 0.0
-                return None
-            if stop():
-                return "interrupted"
-            if not told:
-                self._event("waiting", {"round": number, "reports": missing, "readers": behind})
-                told = True
-            time.sleep(_POLL_S)
-
-    def _readers_behind(self, number: int) -> bool:
-        """Whether this round would lie more than `ahead` rounds past the slowest reader (or the last report)."""
-        if self._config.ahead is None:
-            return False
-        reader = slowest_reader(self._run)
-        if reader is None:
-            reported = [name for name in self._run.names("feedback") if name[:6].isdigit() and name[6:] == ".json"]
-            reader = int(max(reported)[:6]) + 1 if reported else 0
-        return number > reader + self._config.ahead
 
     # ------------------------------------------------------------------ starting again
 
@@ -339,7 +309,7 @@ class Sampler:
 
     def _sweep(self) -> None:
         """Remove what killed writers left: anything unlisted beside a manifest, and old temporary files."""
-        for sub in ("", "feedback", "readers"):
+        for sub in ("", "feedback", "readers", "progress"):
             self._run.sweep(sub, older_than_s=_STALE_S)
         for manifest in read_chain(self._run):
             self._sweep_round(manifest)

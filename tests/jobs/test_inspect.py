@@ -214,7 +214,7 @@ def test_following_tells_each_round_and_report_once_until_the_end(make_driver: M
     steps = iter(
         [
             lambda: driver.report("initial"),
-            lambda: driver.sampler().run(stop=lambda: True),
+            lambda: driver.sampler().run(patient=False),
             lambda: driver.report(0),
             lambda: driver.finish(),
         ]

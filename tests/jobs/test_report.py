@@ -103,7 +103,7 @@ def test_report_can_be_written_at_every_stage(make_driver: MakeDriver) -> None:
     assert "no round is committed yet" in read_page(write_report(str(driver.folder))).text
     driver.report("initial")
     assert "untrained" in read_page(write_report(str(driver.folder))).text
-    driver.sampler().run(stop=lambda: True)
+    driver.sampler().run(patient=False)
     assert "2 rounds so far" in read_page(write_report(str(driver.folder))).text
     driver.report(0)
     assert "<h2>Loss</h2>" in read_page(write_report(str(driver.folder))).source

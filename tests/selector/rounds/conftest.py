@@ -78,7 +78,7 @@ class Driver:
     def finish(self, most: int = 100) -> list[bytes]:
         """Run to the end, reporting each round as soon as it is there; the manifests' bytes."""
         for _ in range(most):
-            if self.sampler().run(stop=lambda: True) is not None:
+            if self.sampler().run(patient=False) is not None:
                 break
             chain = read_chain(self.run)
             self.report("initial")

@@ -12,7 +12,7 @@ from prereq.selector.rounds.feedback import read_feedback
 def run(make_driver):
     driver = make_driver()
     driver.report("initial")
-    driver.sampler().run(stop=lambda: True)
+    driver.sampler().run(patient=False)
     return driver
 
 
@@ -58,4 +58,4 @@ def test_what_is_read_is_what_was_reported(run):
 def test_a_damaged_report_on_disk_stops_the_sampler(run, damage):
     (run.folder / "feedback/000000.json").write_bytes(damage)
     with pytest.raises(FeedbackError, match=r"000000.json"):
-        run.sampler().run(stop=lambda: True)
+        run.sampler().run(patient=False)

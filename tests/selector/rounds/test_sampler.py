@@ -13,16 +13,16 @@ from prereq.selector.rounds.run import read_done
 
 def test_rounds_up_to_lookahead_need_only_the_initial_report(make_driver):
     run = make_driver(lookahead=1)
-    assert run.sampler().run(stop=lambda: True) is None
+    assert run.sampler().run(patient=False) is None
     assert run.manifests() == [], "round 0 waits for the untrained model's losses"
     run.report("initial")
-    run.sampler().run(stop=lambda: True)
+    run.sampler().run(patient=False)
     chain = read_chain(run.run)
     assert len(chain) == 2, "rounds 0 and 1, then the report of round 0 is needed"
     assert [e["round"] for e in chain[0].feedback] == ["initial"]
     assert chain[1].feedback == []
     run.report(0)
-    run.sampler().run(stop=lambda: True)
+    run.sampler().run(patient=False)
     assert [e["round"] for e in read_chain(run.run)[2].feedback] == [0]
 
 
@@ -186,16 +186,16 @@ def test_stop_ends_the_run_after_the_timeout(make_driver):
 
 def test_ahead_holds_the_sampler_back_until_readers_follow(make_driver):
     run = make_driver(mixer="uniform", rounds=6, ahead=2)
-    run.sampler().run(stop=lambda: True)
+    run.sampler().run(patient=False)
     assert len(run.manifests()) == 3, "without readers: two past the first unreported round"
     (run.folder / "readers").mkdir()
     (run.folder / "readers/trainer.json").write_text('{"round": 2}')
     (run.folder / "readers/slow.json").write_text('{"round": 1}')
-    run.sampler().run(stop=lambda: True)
+    run.sampler().run(patient=False)
     assert len(run.manifests()) == 4
     (run.folder / "readers/slow.json").write_text("nonsense")
     with pytest.raises(ManifestError, match=r"slow.json: not a reader's state"):
-        run.sampler().run(stop=lambda: True)
+        run.sampler().run(patient=False)
 
 
 def test_retention_deletes_shards_behind_every_reader_and_says_so(make_driver):
