@@ -28,7 +28,7 @@ from prereq.selector.mixers.simulator import SimulatorConfig, simulate
 from prereq.selector.mixers.worlds import DECLARED, ROUNDS, SIZES, World, make_world
 from prereq.selector.rounds.manifest import RoundManifest, manifest_name, round_folder
 from prereq.selector.rounds.order import IntArray
-from prereq.selector.rounds.plan import Cursor, Plan, plan_round
+from prereq.selector.rounds.plan import Cursor, LastLooks, Plan, plan_round
 from prereq.selector.rounds.state import FILE, encode_state
 from prereq.selector.storage import Folder
 
@@ -119,10 +119,15 @@ class Stock:
 
     def __init__(self, tokens: IntArray) -> None:
         self._tokens = list(tokens)
+        self._last = LastLooks(len(tokens))
 
-    def rows(self, arm: int) -> int:
-        """Documents of an arm."""
-        return len(self._tokens[arm])
+    def all_rows(self) -> IntArray:
+        """Documents of every arm."""
+        return np.array([len(tokens) for tokens in self._tokens])
+
+    def tokens_at(self, arms: IntArray, epochs: IntArray, positions: IntArray) -> IntArray:
+        """Tokens of one document of each arm, found as `PoolStock` finds them."""
+        return self._last.tokens_at(arms, epochs, positions, self.epoch_tokens)
 
     def epoch_tokens(self, arm: int, epoch: int) -> IntArray:
         """Tokens of an arm's documents."""

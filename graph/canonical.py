@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Sequence
 from functools import cache
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -60,15 +61,18 @@ def digest(value: Any) -> str:
 
 def _check_keys(value: Any) -> None:
     # json.dumps turns the keys 1 and None into "1" and "null" in silence: two different dicts would share bytes
-    if isinstance(value, dict):
-        if not set(map(type, value)) <= {str}:
-            wrong = [key for key in value if not isinstance(key, str)]
+    level = [value]
+    while level:  # level by level, not call by call: a manifest holds a list and a dict for each arm that was drawn
+        dicts = [item for item in level if isinstance(item, dict)]
+        if not set(map(type, chain.from_iterable(dicts))) <= {str}:
+            wrong = [key for item in dicts for key in item if not isinstance(key, str)]
             if wrong:
                 raise TypeError(f"canonical JSON needs string keys, got {wrong[0]!r}")
-        value = list(value.values())
-    if isinstance(value, list | tuple) and not set(map(type, value)) <= _LEAVES:
-        for item in value:
-            _check_keys(item)
+        lists = [item for item in level if isinstance(item, list | tuple)]
+        inside = [
+            items for items in (*(item.values() for item in dicts), *lists) if not set(map(type, items)) <= _LEAVES
+        ]
+        level = [item for items in inside for item in items if type(item) not in _LEAVES]
 
 
 def _encode(value: Any) -> str:
@@ -76,7 +80,7 @@ def _encode(value: Any) -> str:
     if isinstance(value, dict) and value:
         if len(value) >= _MANY and set(map(type, value.values())) == {float}:
             keys = sorted(value)
-            text = _float_dict(keys, np.array([value[key] for key in keys]))
+            text = _float_dict(keys, np.array(list(map(value.__getitem__, keys))))
             if text is not None:
                 return text
         elif any(isinstance(item, dict) for item in value.values()):

@@ -7,7 +7,7 @@ its cumulative share to within about half a document, and nothing starves by rou
 apportionment, with documents for seats).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from prereq.selector.mixers.simplex import FloatArray, water_fill
 from prereq.selector.rounds.order import IntArray
 
 _CAP_STEPS = 12  # rounds of adjusting caps to the tokens that a plan really takes
+_FEW = 32  # arms that are gone through one by one
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +40,38 @@ class Draw:
 class Stock(Protocol):
     """What can still be drawn."""
 
-    def rows(self, arm: int) -> int:
-        """Documents of an arm in one epoch."""
+    def all_rows(self) -> IntArray:
+        """Documents of every arm in one epoch, `(n,)`."""
 
     def epoch_tokens(self, arm: int, epoch: int) -> IntArray:
         """Tokens of an arm's documents in the order of an epoch, `(rows,)`."""
+
+    def tokens_at(self, arms: IntArray, epochs: IntArray, positions: IntArray) -> IntArray:
+        """Tokens of one document of each of these arms, at its position in the order of its epoch; all `(k,)`."""
+
+
+class LastLooks:
+    """The tokens last looked up of every arm, so that a plan over many arms asks only for those that moved."""
+
+    def __init__(self, arms: int) -> None:
+        self._epochs, self._positions, self._tokens = np.full((3, arms), -1, dtype=np.int64)
+
+    def tokens_at(
+        self,
+        arms: IntArray,
+        epochs: IntArray,
+        positions: IntArray,
+        epoch_tokens: Callable[[int, int], IntArray],
+    ) -> IntArray:
+        """As `Stock.tokens_at`, with `epoch_tokens` of a stock for what is not known."""
+        known = (self._epochs[arms] == epochs) & (self._positions[arms] == positions)
+        new = np.flatnonzero(~known)
+        if len(new):
+            asked = (arms[new], epochs[new], positions[new])
+            places = zip(*(part.tolist() for part in asked), strict=True)
+            self._epochs[asked[0]], self._positions[asked[0]] = asked[1], asked[2]
+            self._tokens[asked[0]] = [epoch_tokens(arm, epoch)[position] for arm, epoch, position in places]
+        return self._tokens[arms]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +118,7 @@ def plan_round(
     Returns:
         The plan; None when the arms with weight cannot fill the round any more (the pool is exhausted).
     """
-    rows = np.array([stock.rows(a) for a in range(len(cursors))], dtype=np.int64)
+    rows = stock.all_rows()
     epochs = np.array([cursor.epoch for cursor in cursors], dtype=np.int64)
     positions = np.array([cursor.position for cursor in cursors], dtype=np.int64)
     left = np.maximum(max_epochs - epochs, 0) * rows - np.where(epochs < max_epochs, positions, 0)  # documents
@@ -99,21 +127,25 @@ def plan_round(
         return None
     mean = arm_tokens / np.maximum(1, rows)
     round_tokens = samples / np.sum(requested[live] / requested[live].sum() / np.maximum(mean[live], 1.0))
-    weights, taken = requested, np.zeros(len(requested), dtype=np.int64)
+    shelf = _Shelf(stock, rows, epochs, positions, max_epochs)
+    weights, taken, realised = (
+        requested,
+        np.zeros(len(requested), dtype=np.int64),
+        np.zeros(len(requested), dtype=np.int64),
+    )
     # whole epochs to come: less than what is left of an arm in the middle of one, and known without a look at it
     left_tokens, exact = np.maximum(max_epochs - epochs - (positions > 0), 0) * arm_tokens, bool((positions == 0).all())
     for _ in range(_CAP_STEPS):
         if not exact and (requested > np.where(live, left_tokens / round_tokens, 0.0)).any():
             left_tokens, exact = _left_tokens(left_tokens, cursors, stock, max_epochs), True
         weights = _capped(requested, live, left_tokens, round_tokens)
-        taken = _take(weights, np.where(live, carry, 0.0), cursors, stock, max_epochs, samples, round_tokens)
-        if not (live & (taken == left)).any():
+        taken, realised = _take(weights, np.where(live, carry, 0.0), shelf, samples, round_tokens)
+        if not (live & (taken == left)).any() or int(realised.sum()) == round_tokens:
             break
-        total = sum(_tokens_of(stock, a, cursors[a], int(taken[a])) for a in np.flatnonzero(taken).tolist())
-        if total == round_tokens:
-            break
-        round_tokens = float(total)
-    return _finish(weights, carry, cursors, stock, taken, left)
+        round_tokens = float(realised.sum())
+    draws, following = _ranges(cursors, rows, taken)
+    owed = next_carry(carry, weights, realised, taken == left)
+    return Plan(weights, draws, realised, taken, owed, following)
 
 
 def _left_tokens(whole: IntArray, cursors: Sequence[Cursor], stock: Stock, max_epochs: int) -> IntArray:
@@ -133,97 +165,126 @@ def _capped(requested: FloatArray, live: np.ndarray, left_tokens: np.ndarray, ro
     return shares / shares.sum()
 
 
+@dataclass(frozen=True, slots=True)
+class _Shelf:
+    """The arms as a plan finds them: their documents, and where each arm's order goes on, `(n,)` each."""
+
+    stock: Stock
+    rows: IntArray
+    epochs: IntArray
+    positions: IntArray
+    max_epochs: int
+
+    def first_due(self, arms: IntArray, weights: FloatArray, carry: FloatArray) -> FloatArray:
+        """Flow at which the middle of each arm's next document is reached; infinite for a spent arm."""
+        due = np.full(len(arms), np.inf)
+        open_arms = np.flatnonzero(self.epochs[arms] < self.max_epochs)
+        chosen = arms[open_arms]
+        tokens = self.stock.tokens_at(chosen, self.epochs[chosen], self.positions[chosen])
+        due[open_arms] = (tokens - tokens / 2.0 - carry[open_arms]) / weights[open_arms]
+        return due
+
+
 def _take(
-    weights: FloatArray,
-    carry: FloatArray,
-    cursors: Sequence[Cursor],
-    stock: Stock,
-    max_epochs: int,
-    samples: int,
-    round_tokens: float,
-) -> IntArray:
-    """Documents per arm: the `samples` whose middles are due first; ties by arm, then by order."""
+    weights: FloatArray, carry: FloatArray, shelf: _Shelf, samples: int, round_tokens: float
+) -> tuple[IntArray, IntArray]:
+    """Documents and tokens per arm: the `samples` whose middles are due first; ties by arm, then by order."""
     wanted = np.flatnonzero(weights > 0)
-    earliest = _first_due(stock, wanted, cursors, max_epochs, weights[wanted], carry[wanted])
+    earliest = shelf.first_due(wanted, weights[wanted], carry[wanted])
     flow = max(round_tokens, 1.0) * 1.25
     while True:
         arms = wanted[earliest <= flow]  # most of many arms get nothing in a round, and are not looked at again
-        due = [
-            _due(stock, a, cursors[a], max_epochs, float(weights[a]), float(carry[a]), flow, samples)
-            for a in arms.tolist()
-        ]
-        if sum(len(times) for times in due) >= samples:
+        owner, times, tokens = _due(shelf, arms, weights[arms], carry[arms], flow, samples)
+        if len(times) >= samples:
             break
         if not np.isfinite(flow):
             raise AssertionError("the caller has checked that enough documents are left")
         flow = flow * 2 if flow < 1e18 else np.inf
-    times = np.concatenate(due)
-    owner = np.repeat(np.arange(len(arms)), [len(t) for t in due])
     first = np.argsort(times, kind="stable")[:samples]  # stable: ties by arm, then by order inside it
-    taken = np.zeros(len(weights), dtype=np.int64)
+    taken, realised = np.zeros((2, len(weights)), dtype=np.int64)
     taken[arms] = np.bincount(owner[first], minlength=len(arms))
-    return taken
-
-
-def _first_due(
-    stock: Stock, arms: IntArray, cursors: Sequence[Cursor], max_epochs: int, weights: FloatArray, carry: FloatArray
-) -> FloatArray:
-    """Flow at which the middle of each arm's next document is reached, as `_due` has it; infinite for a spent arm."""
-    places = [(a, cursors[a]) for a in arms.tolist()]
-    spent = np.array([cursor.epoch >= max_epochs for _, cursor in places], dtype=np.bool_)
-    tokens = np.array(
-        [stock.epoch_tokens(a, c.epoch)[c.position] if c.epoch < max_epochs else 0 for a, c in places], dtype=np.int64
-    )
-    return np.where(spent, np.inf, (tokens - tokens / 2.0 - carry) / weights)
+    np.add.at(realised, arms[owner[first]], tokens[first])
+    return taken, realised
 
 
 def _due(
-    stock: Stock, arm: int, cursor: Cursor, max_epochs: int, weight: float, carry: float, flow: float, most: int
-) -> FloatArray:
-    """Flow (tokens of the whole round) at which each next document's middle is reached, ascending, up to `flow`."""
-    pieces: list[FloatArray] = []
-    before, count, epoch, position = 0, 0, cursor.epoch, cursor.position
-    while epoch < max_epochs and count < most:
-        tokens = stock.epoch_tokens(arm, epoch)[position : position + most - count]
-        ends = np.cumsum(tokens) + before
-        times = (ends - tokens / 2.0 - carry) / weight
-        within = int(np.searchsorted(times, flow, side="right"))
-        pieces.append(times[:within])
+    shelf: _Shelf, arms: IntArray, weights: FloatArray, carry: FloatArray, flow: float, most: int
+) -> tuple[IntArray, FloatArray, IntArray]:
+    """The documents whose middle is reached up to a flow (tokens of the whole round), at most `most` of an arm.
+
+    Many arms are gone through together, one document of each at a time; the last few, which may have many documents
+    due, each on its own.
+
+    Returns:
+        Index into `arms`, the flow at which it is due, and tokens, of each document: by arm, then in its order.
+    """
+    nothing = np.zeros(0, dtype=np.int64)
+    found: list[tuple[IntArray, FloatArray, IntArray]] = [(nothing, np.zeros(0), nothing)]
+    epochs, positions = shelf.epochs[arms], shelf.positions[arms]
+    active, before = np.flatnonzero(epochs < shelf.max_epochs), np.zeros(len(arms), dtype=np.int64)
+    step = 0
+    while len(active) > _FEW and step < most:
+        tokens = shelf.stock.tokens_at(arms[active], epochs[active], positions[active])
+        before[active] += tokens
+        times = (before[active] - tokens / 2.0 - carry[active]) / weights[active]
+        within = times <= flow
+        active, step = active[within], step + 1
+        found.append((active, times[within], tokens[within]))
+        positions[active] += 1
+        ended = active[positions[active] == shelf.rows[arms[active]]]
+        epochs[ended], positions[ended] = epochs[ended] + 1, 0
+        active = active[epochs[active] < shelf.max_epochs]
+    for index in active.tolist():
+        cursor = Cursor(int(epochs[index]), int(positions[index]))
+        scale = (float(weights[index]), float(carry[index]))
+        times, tokens = _due_of(shelf, int(arms[index]), cursor, int(before[index]), scale, flow, most - step)
+        found.append((np.full(len(times), index), times, tokens))
+    owner, times, tokens = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    order = np.argsort(owner, kind="stable")
+    return owner[order], times[order], tokens[order]
+
+
+def _due_of(
+    shelf: _Shelf, arm: int, cursor: Cursor, before: int, scale: tuple[float, float], flow: float, most: int
+) -> tuple[FloatArray, IntArray]:
+    """When each next document of one arm is due, ascending, up to `flow`, and its tokens; `before` came already."""
+    times: list[FloatArray] = []
+    tokens: list[IntArray] = []
+    weight, carry = scale
+    count, epoch, position = 0, cursor.epoch, cursor.position
+    while epoch < shelf.max_epochs and count < most:
+        ahead = shelf.stock.epoch_tokens(arm, epoch)[position : position + most - count]
+        ends = np.cumsum(ahead) + before
+        due = (ends - ahead / 2.0 - carry) / weight
+        within = int(np.searchsorted(due, flow, side="right"))
+        times.append(due[:within])
+        tokens.append(ahead[:within])
         count += within
-        if within < len(tokens):
+        if within < len(ahead):
             break
         before, epoch, position = (int(ends[-1]) if len(ends) else before), epoch + 1, 0
-    return np.concatenate(pieces) if pieces else np.zeros(0)
+    if not times:
+        return np.zeros(0), np.zeros(0, dtype=np.int64)
+    return np.concatenate(times), np.concatenate(tokens)
 
 
-def _ranges(stock: Stock, arm: int, cursor: Cursor, count: int) -> tuple[tuple[Draw, ...], Cursor]:
-    """The next `count` documents of an arm as ranges, and where it goes on."""
-    rows, epoch, position = stock.rows(arm), cursor.epoch, cursor.position
-    draws: list[Draw] = []
-    while count > 0:
-        stop = min(rows, position + count)
-        draws.append(Draw(epoch, position, stop))
-        count -= stop - position
-        epoch, position = (epoch + 1, 0) if stop == rows else (epoch, stop)
-    return tuple(draws), Cursor(epoch, position)
-
-
-def _tokens_of(stock: Stock, arm: int, cursor: Cursor, count: int) -> int:
-    draws, _ = _ranges(stock, arm, cursor, count)
-    return sum(int(stock.epoch_tokens(arm, d.epoch)[d.start : d.stop].sum()) for d in draws)
-
-
-def _finish(
-    weights: FloatArray, carry: FloatArray, cursors: Sequence[Cursor], stock: Stock, taken: IntArray, left: np.ndarray
-) -> Plan:
+def _ranges(
+    cursors: Sequence[Cursor], rows: IntArray, taken: IntArray
+) -> tuple[tuple[tuple[Draw, ...], ...], tuple[Cursor, ...]]:
+    """The next `taken` documents of every arm as ranges, and where each arm goes on."""
     draws: list[tuple[Draw, ...]] = [()] * len(cursors)
     following = list(cursors)
-    realised = np.zeros(len(cursors), dtype=np.int64)
-    for arm in np.flatnonzero(taken).tolist():
-        draws[arm], following[arm] = _ranges(stock, arm, cursors[arm], int(taken[arm]))
-        realised[arm] = sum(int(stock.epoch_tokens(arm, d.epoch)[d.start : d.stop].sum()) for d in draws[arm])
-    owed = next_carry(carry, weights, realised, taken == left)
-    return Plan(weights, tuple(draws), realised, taken, owed, tuple(following))
+    drawn = np.flatnonzero(taken)
+    for arm, count, length in zip(drawn.tolist(), taken[drawn].tolist(), rows[drawn].tolist(), strict=True):
+        epoch, position = cursors[arm].epoch, cursors[arm].position
+        ranges: list[Draw] = []
+        while count > 0:
+            stop = min(length, position + count)
+            ranges.append(Draw(epoch, position, stop))
+            count -= stop - position
+            epoch, position = (epoch + 1, 0) if stop == length else (epoch, stop)
+        draws[arm], following[arm] = tuple(ranges), Cursor(epoch, position)
+    return tuple(draws), tuple(following)
 
 
 def next_carry(carry: FloatArray, weights: FloatArray, realised: IntArray, spent: np.ndarray) -> FloatArray:

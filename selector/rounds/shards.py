@@ -19,7 +19,7 @@ from prereq.graph.errors import PrereqError
 from prereq.selector.rounds.config import SamplerConfig
 from prereq.selector.rounds.manifest import Shard, round_folder
 from prereq.selector.rounds.order import IntArray, arm_order, stratified_order
-from prereq.selector.rounds.plan import Draw, Plan
+from prereq.selector.rounds.plan import Draw, LastLooks, Plan
 from prereq.selector.rounds.pool import Pool
 from prereq.selector.storage import Folder
 
@@ -27,11 +27,20 @@ _FIRST_COLUMNS = ("id", "text", "n_tokens", "arm", "skills", "source")
 
 
 class PoolStock:
-    """A pool in the order of one run's seed; keeps 16 bytes a document of the epochs in use."""
+    """A pool in the order of one run's seed; keeps 16 bytes a document of the epochs in use, and 24 bytes an arm."""
 
     def __init__(self, pool: Pool, seed: int) -> None:
         self._pool, self._seed = pool, seed
         self._epochs: dict[int, dict[int, tuple[IntArray, IntArray]]] = {}
+        self._last = LastLooks(len(pool.layouts))
+
+    def all_rows(self) -> IntArray:
+        """Documents of every arm in one epoch, `(n,)`."""
+        return np.array([layout.rows for layout in self._pool.layouts], dtype=np.int64)
+
+    def tokens_at(self, arms: IntArray, epochs: IntArray, positions: IntArray) -> IntArray:
+        """Tokens of one document of each of these arms, at its position in the order of its epoch; all `(k,)`."""
+        return self._last.tokens_at(arms, epochs, positions, self.epoch_tokens)
 
     def rows(self, arm: int) -> int:
         """Documents of an arm in one epoch."""

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prereq.selector.rounds.plan import Cursor, plan_round
+from prereq.selector.rounds.plan import Cursor, LastLooks, plan_round
 
 
 class Shelves:
@@ -14,8 +14,12 @@ class Shelves:
     def __init__(self, arms: list[list[int]]) -> None:
         self.arms = [np.array(a, dtype=np.int64) for a in arms]
 
-    def rows(self, arm: int) -> int:
-        return len(self.arms[arm])
+    def all_rows(self) -> np.ndarray:
+        return np.array([len(arm) for arm in self.arms])
+
+    def tokens_at(self, arms: np.ndarray, epochs: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        places = zip(arms.tolist(), epochs.tolist(), positions.tolist(), strict=True)
+        return np.array([self.epoch_tokens(a, e)[p] for a, e, p in places], dtype=np.int64)
 
     def epoch_tokens(self, arm: int, epoch: int) -> np.ndarray:
         return np.roll(self.arms[arm], epoch)
@@ -112,3 +116,26 @@ def test_draws_are_consecutive_conserve_documents_and_end_in_exhaustion(arms, se
             tokens = sum(int(stock.epoch_tokens(arm, d.epoch)[d.start : d.stop].sum()) for d in draws)
             assert tokens == plan.realised[arm]
     assert 2 * sum(map(len, arms)) - drawn < samples, "nothing but less than a round is left"
+
+
+def test_many_arms_are_gone_through_as_one_by_one():
+    # 40 copies of one arm fill a round from equal weights: each gives the same, and as one arm alone would
+    stock = Shelves([[30, 10, 20]] * 40)
+    plan = next(plan_many(stock, [[1 / 40] * 40], 40 * 7))
+    alone = next(plan_many(Shelves([[30, 10, 20]]), [[1.0]], 7))
+    assert set(plan.draws) == set(alone.draws)
+    assert set(plan.realised.tolist()) == {int(alone.realised[0])}
+
+
+def test_last_looks_ask_once_for_what_did_not_move():
+    asked: list[tuple[int, int]] = []
+
+    def epoch_tokens(arm: int, epoch: int) -> np.ndarray:
+        asked.append((arm, epoch))
+        return np.array([10, 20, 30]) + arm + 100 * epoch
+
+    looks = LastLooks(3)
+    arms, epochs = np.array([0, 2]), np.array([0, 1])
+    assert looks.tokens_at(arms, epochs, np.array([0, 2]), epoch_tokens).tolist() == [10, 132]
+    assert looks.tokens_at(arms, epochs, np.array([1, 2]), epoch_tokens).tolist() == [20, 132]
+    assert asked == [(0, 0), (2, 1), (0, 0)]
