@@ -36,14 +36,36 @@ def make_feedback(
     )
 
 
-def write_feedback(run: Folder, info: RunInfo, feedback: Feedback) -> Outcome:
-    """Record a report; say so in the log when it changes nothing."""
-    outcome = record_feedback(run, info, feedback)
-    if outcome == "already recorded":
-        _log.warning("%s: round %s was reported before; the first report stands", run.name, feedback.round)
-    elif outcome == "late":
-        _log.warning("%s: the report of round %s came late; it is kept, not applied", run.name, feedback.round)
-    return outcome
+class Reporter:
+    """Records the reports of one run.
+
+    Args:
+        run: The run's folder.
+        info: What `run.json` says.
+        pool: The pool's folder, of which the mixer is made that tries a report.
+    """
+
+    def __init__(self, run: Folder, info: RunInfo, pool: str) -> None:
+        self._run, self._info, self._pool = run, info, pool
+        self._trial: Any = None
+
+    def write(self, feedback: Feedback) -> Outcome:
+        """Record a report; say so in the log when it changes nothing."""
+        outcome = record_feedback(self._run, self._info, feedback, self._check)
+        if outcome == "already recorded":
+            _log.warning("%s: round %s was reported before; the first report stands", self._run.name, feedback.round)
+        elif outcome == "late":
+            _log.warning(
+                "%s: the report of round %s came late; it is kept, not applied", self._run.name, feedback.round
+            )
+        return outcome
+
+    def _check(self, feedback: Feedback) -> None:
+        if self._trial is None:
+            from prereq.selector.rounds.trial import Trial  # pulls in the mixers; a loop that never reports is lighter
+
+            self._trial = Trial(self._run, self._info, self._pool)
+        self._trial.check(feedback)
 
 
 def tokens_through(run: Folder, current: RoundManifest, tokens_before: int, number: int) -> int:

@@ -17,7 +17,7 @@ from prereq.graph.errors import ConfigError, FeedbackError, ManifestError
 from prereq.selector.feed.batch import Batch, HoldoutDocument
 from prereq.selector.feed.place import ReaderPlace
 from prereq.selector.feed.reading import ShardReader, Verify
-from prereq.selector.feed.reporting import make_feedback, tokens_through, write_feedback
+from prereq.selector.feed.reporting import Reporter, make_feedback, tokens_through
 from prereq.selector.feed.rounds import check_counts, next_round, wait_for_run
 from prereq.selector.feed.state import FeedState, parse_state
 from prereq.selector.feed.waiting import WaitConfig, Waiter
@@ -80,6 +80,7 @@ class Feed:
         self._micro_batch = micro_batch
         self._check_sizes(global_batch)
         self._pool = os.fspath(pool) if pool is not None else self._info.pool_path
+        self._reports = Reporter(self._run, self._info, self._pool)
         wanted = None if columns is None else tuple(dict.fromkeys(("id", *columns)))
         self._reader = ShardReader(self._run, wanted, verify)
         self._manifest: RoundManifest | None = None
@@ -204,7 +205,7 @@ class Feed:
                 signals,
                 self._name,
             )
-            outcome = write_feedback(self._run, self._info, feedback)
+            outcome = self._reports.write(feedback)
         if number == self._state.unreported:
             self._state = self._state.moved(unreported=None)
             self._ended = self._keep_ended = False
@@ -222,7 +223,7 @@ class Feed:
         if self._rank != 0:
             return None
         feedback = make_feedback("initial", 0, 0, losses, eval_tokens, arm_losses, signals, self._name)
-        return write_feedback(self._run, self._info, feedback)
+        return self._reports.write(feedback)
 
     def holdout(self, split: str = "control") -> list[HoldoutDocument]:
         """The documents of a holdout split, in stored order: "control" to report on, "report" to judge by."""

@@ -7,7 +7,7 @@ Losses are nats per token over the control split, by skill id, never by position
 
 import json
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from typing import Literal
@@ -130,8 +130,16 @@ def _check_numbers(
             raise FeedbackError(f"{where}: {key!r} is {value!r}, expected {bound}; nothing was recorded")
 
 
-def record_feedback(run: Folder, info: RunInfo, feedback: Feedback) -> Outcome:
+def record_feedback(
+    run: Folder, info: RunInfo, feedback: Feedback, check: Callable[[Feedback], None] = lambda feedback: None
+) -> Outcome:
     """Check a report and write it, once.
+
+    Args:
+        run: The run's folder.
+        info: What `run.json` says.
+        feedback: The report.
+        check: Raises FeedbackError for what the run's mixer would refuse; `trial.Trial.check` is one.
 
     Returns:
         "recorded"; "already recorded" when the round has a report (the first stands); "late" when a committed round has
@@ -149,6 +157,7 @@ def record_feedback(run: Folder, info: RunInfo, feedback: Feedback) -> Outcome:
     check_feedback(feedback, info, first.mixture["requested"] if first else ())
     if run.exists(feedback_name(number)):
         return "already recorded"
+    check(feedback)
     if info.uses_feedback and run.exists(manifest_name(info.applied_by(number))):
         return "late" if run.commit(feedback_name(number, late=True), feedback.to_bytes()) else "already recorded"
     return "recorded" if run.commit(feedback_name(number), feedback.to_bytes()) else "already recorded"

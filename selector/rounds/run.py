@@ -48,6 +48,7 @@ class RunInfo:
     policy: str
     initial_evaluation: bool
     mixer: str
+    parameters: dict[str, Any] | None  # of the mixer; None where run.json does not say
     uses_feedback: bool
     signals: tuple[str, ...]  # signals that every report must carry
     skills: tuple[str, ...]  # ids that a report may name
@@ -88,6 +89,8 @@ def read_run(run: Folder) -> RunInfo | None:
     if value is None:
         return None
     fault = misfit(value, {key: spec for key, spec in _RUN_FACTS.items() if key in value})
+    if fault is None and "mixer" in value["drawing"]:
+        fault = misfit(value["drawing"]["mixer"], {"name": str, "parameters": dict}, "drawing.mixer")
     if fault is not None:
         raise ManifestError(f"{run.path('run.json')}: {fault}; the file was changed after it was written: restore it")
     drawing = value["drawing"]
@@ -103,6 +106,7 @@ def read_run(run: Folder) -> RunInfo | None:
         policy=drawing["policy"],
         initial_evaluation=drawing["initial_evaluation"],
         mixer=value["mixer"]["name"],
+        parameters=drawing["mixer"]["parameters"] if "mixer" in drawing else None,
         uses_feedback=value["mixer"]["uses_feedback"],
         signals=tuple(value["mixer"]["signals"]),
         skills=tuple(value["skills"]),

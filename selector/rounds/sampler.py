@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from prereq.graph.errors import FeedbackError, ManifestError, PrereqError
-from prereq.selector.mixers.protocol import Mixer, Observation, State
+from prereq.selector.mixers.protocol import Mixer, State
 from prereq.selector.mixers.simplex import FloatArray, check_simplex
 from prereq.selector.rounds.config import SamplerConfig
 from prereq.selector.rounds.feedback import Feedback, check_feedback, read_feedback
@@ -25,6 +25,7 @@ from prereq.selector.rounds.run import Done, Reason, RunInfo, commit_done, read_
 from prereq.selector.rounds.shards import DrawnRound, PoolStock, draw_round, repair_shards, write_shards
 from prereq.selector.rounds.state import FILE as STATE_FILE
 from prereq.selector.rounds.state import encode_state
+from prereq.selector.rounds.trial import observe
 from prereq.selector.rounds.turn import Event, Turns, beaten
 from prereq.selector.storage import Folder
 
@@ -292,17 +293,8 @@ class Sampler:
         for realised in position.realised[position.observed : covered]:
             drawn += realised
         position.observed = max(position.observed, covered)
-        observation = Observation(
-            round=None if report.round == "initial" else report.round,
-            losses=report.losses,
-            eval_tokens=report.eval_tokens,
-            arm_losses=report.arm_losses,
-            signals=report.signals or {},
-            drawn_tokens=drawn,
-            tokens_seen=report.tokens_seen,
-        )
         try:
-            position.state = self._mixer.update(position.state, observation)
+            position.state = self._mixer.update(position.state, observe(report, drawn))
         except PrereqError as error:
             error.add_note(f"while round {number} applied the report of round {report.round}")
             raise
