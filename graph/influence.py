@@ -250,12 +250,17 @@ def save_influence(influence: Influence, path: str | os.PathLike[str]) -> None:
     Raises:
         GraphError: The path cannot be written.
     """
+    write_whole(Path(path), encode_influence(influence))
+
+
+def encode_influence(influence: Influence) -> bytes:
+    """The bytes of a `prereq.influence/1` file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     sink = pa.BufferOutputStream()
     pq.write_table(influence_table(influence), sink, compression="zstd")
-    write_whole(Path(path), sink.getvalue().to_pybytes())
+    return bytes(sink.getvalue().to_pybytes())
 
 
 def load_influence(path: str | os.PathLike[str]) -> Influence:
@@ -264,17 +269,30 @@ def load_influence(path: str | os.PathLike[str]) -> Influence:
     Raises:
         GraphError: Unreadable, not Parquet, or anything that `influence_from_table` refuses.
     """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise GraphError(f"{path}: cannot be read as Parquet: {error}") from error
+    return decode_influence(data, str(path))
+
+
+def decode_influence(data: bytes, where: str) -> Influence:
+    """The matrix in the bytes of a `prereq.influence/1` file; `where` names it in errors.
+
+    Raises:
+        GraphError: As `load_influence`.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(pa.BufferReader(Path(path).read_bytes()))
+        table = pq.read_table(pa.BufferReader(data))
     except (OSError, pa.ArrowException) as error:
-        raise GraphError(f"{path}: cannot be read as Parquet: {error}") from error
+        raise GraphError(f"{where}: cannot be read as Parquet: {error}") from error
     try:
         return influence_from_table(table)
     except GraphError as error:
-        raise GraphError(f"{path}: {error}") from error
+        raise GraphError(f"{where}: {error}") from error
 
 
 def _positions(own: Sequence[str], wanted: Sequence[str], side: str, *, twice: bool = False) -> list[int]:

@@ -39,6 +39,20 @@ def load_graph(path: str | os.PathLike[str], *, on_cycle: OnCycle = "error") -> 
         raise GraphError(f"{path}: {error}") from error
 
 
+def decode_graph(data: bytes, where: str) -> SkillGraph:
+    """The graph in the bytes of a JSON file, as a pool or a run keeps it; `where` names it in errors.
+
+    Raises:
+        GraphError: As `load_graph`.
+    """
+    try:
+        return SkillGraph.from_dict(_parse_json(data.decode()))
+    except UnicodeDecodeError as error:
+        raise GraphError(f"{where}: not UTF-8: {error}; convert the file") from error
+    except GraphError as error:
+        raise GraphError(f"{where}: {error}") from error
+
+
 def save_graph(graph: SkillGraph, path: str | os.PathLike[str]) -> None:
     """Write a graph: `.json` canonically, `.yaml` or `.yml` for people (defaults and empty fields left out).
 

@@ -10,8 +10,10 @@ from importlib.metadata import version
 from typing import Any
 
 from prereq.graph.canonical import canonical_json, digest, sha256_hex
-from prereq.graph.influence import save_influence
-from prereq.graph.load import load_graph
+from prereq.graph.errors import ManifestError
+from prereq.graph.influence import encode_influence
+from prereq.graph.load import decode_graph
+from prereq.graph.skill_graph import SkillGraph
 from prereq.jobs.config import RunConfig, read_influence
 from prereq.selector.mixers import Mixer, make_mixer, sharpness_warning
 from prereq.selector.mixers.registry import mixer_config
@@ -35,7 +37,7 @@ def open_sampler(config: RunConfig, on_event: Event = lambda kind, facts: None) 
         ConfigError: The run's folder belongs to another configuration, or the mixer does not fit the pool.
     """
     pool = Pool(config.pool_dir)
-    graph = load_graph(pool.folder.path("graph.json"))
+    graph = _read_graph(pool.folder)
     influence = read_influence(config.mixer.influence, graph)
     parameters = config.mixer.parameters or {}
     mixer = make_mixer(config.mixer.name, parameters, pool.arms(), influence)
@@ -50,9 +52,16 @@ def open_sampler(config: RunConfig, on_event: Event = lambda kind, facts: None) 
     run = Folder(config.run_dir)
     info = start_run(run, _run_facts(config, pool, mixer), drawing)
     run.commit("graph.json", canonical_json(graph.to_dict()))
-    if not run.exists("influence.parquet"):
-        save_influence(influence, run.path("influence.parquet"))
+    run.commit("influence.parquet", encode_influence(influence))
     return Sampler(run, info, pool, mixer, config.sampler(), on_event)
+
+
+def _read_graph(pool: Folder) -> SkillGraph:
+    try:
+        data = pool.read("graph.json")
+    except FileNotFoundError:
+        raise ManifestError(f"{pool.path('graph.json')}: is missing; restore it, or build the pool again") from None
+    return decode_graph(data, pool.path("graph.json"))
 
 
 def _run_facts(config: RunConfig, pool: Pool, mixer: Mixer) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from prereq.graph.errors import GraphError, ManifestError
-from prereq.graph.load import load_graph
+from prereq.graph.load import decode_graph
 from prereq.graph.skill_graph import SkillGraph
 from prereq.jobs.drawn import EXACT_DOCUMENTS, drawn_by_skill
 from prereq.jobs.facts import ArmSummary, ReportSummary, RoundSummary, RunSummary, SkillSummary, mean, variation
@@ -108,7 +108,7 @@ def _open_graph(run: Folder, warnings: list[str]) -> SkillGraph | None:
     if not run.exists("graph.json"):
         return None
     try:
-        return load_graph(run.path("graph.json"))
+        return decode_graph(run.read("graph.json"), run.path("graph.json"))
     except GraphError as error:
         warnings.append(f"the graph is not shown: {error}")
         return None

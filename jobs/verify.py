@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 
 from prereq.graph.canonical import digest, sha256_hex
 from prereq.graph.errors import ManifestError, PrereqError
-from prereq.graph.influence import load_influence
-from prereq.graph.load import load_graph
+from prereq.graph.influence import decode_influence
+from prereq.graph.load import decode_graph
 from prereq.selector.rounds.feedback import check_feedback, feedback_name, read_feedback
 from prereq.selector.rounds.manifest import (
     RoundManifest,
@@ -96,7 +96,7 @@ def _file_sha256(folder: Folder, name: str) -> str:
 def _check_graph(folder: Folder, skills: Iterable[str]) -> None:
     if not folder.exists("graph.json"):
         return
-    graph = load_graph(folder.path("graph.json"))
+    graph = decode_graph(folder.read("graph.json"), folder.path("graph.json"))
     unknown = [skill for skill in skills if skill not in graph]
     if unknown:
         raise ManifestError(
@@ -119,7 +119,8 @@ def verify_run(path: str) -> Findings:
         findings.check(run.path("done.json"), _check_done, run, chain)
     findings.check(run.path("graph.json"), _check_graph, run, info.skills)
     if run.exists("influence.parquet"):
-        findings.check(run.path("influence.parquet"), load_influence, run.path("influence.parquet"))
+        where = run.path("influence.parquet")
+        findings.check(where, lambda: decode_influence(run.read("influence.parquet"), where))
     _check_pool(findings, info)
     return findings
 
