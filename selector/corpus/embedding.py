@@ -20,6 +20,7 @@ from prereq.graph.canonical import canonical_json
 from prereq.graph.errors import ConfigError, TableError
 from prereq.selector.corpus.fasttext_model import array_bytes, train_vectors, usable_min_count
 from prereq.selector.corpus.keys import KeyArray, id_keys, seeded_order
+from prereq.selector.corpus.word_ids import WordIndex
 from prereq.selector.corpus.words import split_words
 
 FloatArray = npt.NDArray[np.float32]
@@ -89,8 +90,7 @@ class EmbeddingModel:
         Returns:
             `(n, dim)` float32, each of length 1; `(n,)` bool, where the fallback was used.
         """
-        lookup = {word: row for row, word in enumerate(self.words)}
-        counts = count_words((split_words(text, max_characters) for text in texts), lookup)
+        counts = damped_counts(*WordIndex(self.words).find(list(texts), max_characters), len(self.words))
         # vectors: (n, dim); a row of a sparse product is summed by itself, in the order of its words
         vectors, known = _unit(counts @ self.rows.astype(np.float64))
         vectors, apart = _unit(vectors - self.centre)
@@ -173,15 +173,26 @@ def fit(texts: Sequence[str], config: EmbeddingConfig, seed: int) -> EmbeddingMo
 
 def count_words(documents: Iterable[Sequence[str]], lookup: Mapping[str, int]) -> sparse.csr_matrix:
     """Damped counts of the known words, `(n_documents, len(lookup))` float64: 1 + log(count), 0 where absent."""
-    columns, values, borders = [np.zeros(0, dtype=np.int64)], [np.zeros(0)], [0]
-    for words in documents:
-        known = [lookup[word] for word in words if word in lookup]
-        found, counts = np.unique(np.asarray(known, dtype=np.int64), return_counts=True)
-        columns.append(found)
-        values.append(1 + np.log(counts))
-        borders.append(borders[-1] + len(found))
-    shape = (len(borders) - 1, len(lookup))
-    return sparse.csr_matrix((np.concatenate(values), np.concatenate(columns), np.asarray(borders)), shape=shape)
+    known = [[lookup[word] for word in words if word in lookup] for words in documents]
+    offsets = np.cumsum([0, *(len(own) for own in known)])
+    return damped_counts(np.array([word for own in known for word in own], dtype=np.int64), offsets, len(lookup))
+
+
+def damped_counts(words: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64], vocabulary: int) -> sparse.csr_matrix:
+    """`(n_documents, vocabulary)` float64: 1 + log(count) of each word of a document, 0 where absent.
+
+    Args:
+        words: Word numbers `(m,)` of all documents one after the other.
+        offsets: `(n_documents + 1,)`, where each document's words begin.
+        vocabulary: Word numbers are below it.
+    """
+    documents = len(offsets) - 1
+    codes = np.sort(np.repeat(np.arange(documents), np.diff(offsets)) * max(1, vocabulary) + words)
+    first = np.flatnonzero(np.concatenate([[True], codes[1:] != codes[:-1]])) if len(codes) else codes
+    values = 1 + np.log(np.diff(np.concatenate([first, [len(codes)]])))
+    row, column = np.divmod(codes[first], max(1, vocabulary))
+    borders = np.searchsorted(row, np.arange(documents + 1))
+    return sparse.csr_matrix((values, column, borders), shape=(documents, vocabulary))
 
 
 def _fit_fasttext(lines: Sequence[str], config: EmbeddingConfig, seed: int) -> tuple[list[str], FloatArray]:

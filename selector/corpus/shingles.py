@@ -114,11 +114,11 @@ def _words(texts: Sequence[str]) -> tuple[HashArray, IntArray]:
     ends = np.concatenate([breaks, [len(octets)]])
     lines = np.flatnonzero(octets[breaks] == 0x0A)
     counts = np.diff(np.concatenate([[-1], lines, [len(breaks)]]))
-    return _hash_words(data, starts, ends - starts), counts.astype(np.int64)
+    return hash_words(data, starts, ends - starts), counts.astype(np.int64)
 
 
-def _hash_words(data: bytes, starts: IntArray, sizes: IntArray) -> HashArray:
-    """Hash words `data[start:start + size]`, eight bytes a step."""
+def hash_words(data: bytes, starts: IntArray, sizes: IntArray) -> HashArray:
+    """Hash words `data[start:start + size]` `(n,)`, eight bytes a step; equal bytes give equal hashes."""
     padded = data + bytes(8)
     # eight: (len(data) + 1,) the little-endian integer that starts at each byte
     eight: Any = np.ndarray((len(data) + 1,), dtype="<u8", buffer=padded, strides=(1,))
