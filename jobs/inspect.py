@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from prereq.graph.errors import ConfigError, ManifestError
 from prereq.jobs.facts import mean
+from prereq.jobs.pace import pace, pace_facts, staleness
 from prereq.jobs.summary import pool_counts, pool_notes
 from prereq.jobs.table import printable
 from prereq.jobs.verify import Findings, verify_pool, verify_run
@@ -81,6 +82,7 @@ def run_facts(path: str) -> dict[str, Any]:
         "last_applied": max(applied) if applied else None,
         "staleness": chain[-1].round - max(applied) if applied else None,
         "readers": {name.removesuffix(".json"): _reader(run, name) for name in run.names("readers")},
+        "pace": pace_facts(run),
         "deleted": [m.round for m in chain if run.exists(f"rounds/{m.round:06d}/deleted.json")],
     }
 
@@ -134,6 +136,7 @@ def describe_run(facts: Mapping[str, Any]) -> list[str]:
         + (f"; {len(reports['late'])} late" if reports["late"] else ""),
         "staleness": stale if facts["uses_feedback"] else "the mixer uses no reports",
         "readers": ", ".join(f"{name} at round {number}" for name, number in readers.items()) or "none",
+        "pace": pace(Folder(facts["path"])) or "nobody has written how fast it goes",
     }
     return [f"{key:<10} {printable(value)}" for key, value in lines.items()]
 
@@ -165,6 +168,8 @@ def _largest(shares: Mapping[str, float], between: str = ", ", most: int = _LIST
 def follow(path: str, *, poll_s: float = _POLL_S, sleep: Callable[[float], None] = time.sleep) -> Iterator[str]:
     """A line per round and per report of a run, those that are there first, until the run is done.
 
+    Behind the rounds of each look comes a line with the pace of both sides, where it has changed.
+
     Args:
         path: A run.
         poll_s: Seconds between two looks.
@@ -173,17 +178,21 @@ def follow(path: str, *, poll_s: float = _POLL_S, sleep: Callable[[float], None]
     run = Folder(path)
     if read_run(run) is None:
         raise ManifestError(f"{run.name}: no run to follow (run.json is missing)")
-    rounds, told = 0, set[str]()
+    rounds, told, newest, last_pace = 0, set[str](), None, ""
     while True:
         done = read_done(run)  # before the rounds: nothing comes behind it
         names = {name for name in run.names("feedback") if _number(name) is not None} - told
         early = sorted(names, key=lambda name: (name != "initial.json", name))
         yield from (_report_line(run, name) for name in early if _number(name) in {"initial", *range(rounds)})
         while (manifest := read_manifest(run, rounds)) is not None:
-            yield _round_line(manifest)
+            newest = max((e["round"] for e in manifest.feedback if e["round"] != "initial"), default=newest)
+            yield _round_line(manifest, staleness(manifest, newest))
             if (name := f"{rounds:06d}.json") in names:
                 yield _report_line(run, name)
             rounds += 1
+        if (now := pace(run)) and now != last_pace:
+            yield printable(f"pace: {now}")
+            last_pace = now
         told |= {name for name in names if _number(name) in {"initial", *range(rounds)}}
         if done is not None:
             yield f"done: {done.rounds} rounds ({done.reason})"
@@ -199,11 +208,11 @@ def _number(name: str) -> int | Literal["initial"] | None:
     return "initial" if stem == "initial" else int(stem)
 
 
-def _round_line(manifest: RoundManifest) -> str:
+def _round_line(manifest: RoundManifest, stale: str) -> str:
     applied = ", ".join(str(entry["round"]) for entry in manifest.feedback) or "none"
     return printable(
         f"round {manifest.round}: {manifest.documents:,} documents, {manifest.tokens:,} tokens, "
-        f"reports applied: {applied}; {_largest(manifest.mixture['skills'], most=3)}"
+        f"reports applied: {applied} ({stale}); {_largest(manifest.mixture['skills'], most=3)}"
     )
 
 

@@ -11,8 +11,9 @@ import pytest
 
 from prereq.graph.errors import ManifestError
 from prereq.jobs.cli import main
-from prereq.jobs.inspect import follow, kind_of, pool_facts, run_facts
+from prereq.jobs.inspect import describe_run, follow, kind_of, pool_facts, run_facts
 from prereq.jobs.verify import verify_pool, verify_run
+from prereq.selector.feed import Feed
 
 MakeDriver = Callable[..., Any]
 
@@ -227,7 +228,19 @@ def test_following_tells_each_round_and_report_once_until_the_end(make_driver: M
     on_disk = sorted(int(path.stem) for path in driver.folder.glob("feedback/0*.json"))
     assert reports == ["report of the untrained model", *(f"report of round {number}" for number in on_disk)]
     assert lines[-1] == "done: 4 rounds (budget)"
-    assert told.index("report of round 0") == told.index("round 1") + 1
+    assert told.index("report of round 0") == told.index("round 1") + 2, "behind the pace of that look"
+    paces = [line for line in lines if line.startswith("pace: sampler")]
+    assert re.fullmatch(r"pace: sampler 2 rounds written, [\d,]+ tokens/s, waited 0.0 s \(0.0%, 0 stalls\)", paces[0])
+    assert "(no report yet)" in lines[1]
+    assert any(line.startswith("round 3:") and "(2 rounds old)" in line for line in lines)
+
+
+def test_the_pace_of_readers_is_told(run: Path) -> None:
+    assert len(list(Feed(str(run), name="gpu"))) == 24
+    facts = run_facts(str(run))["pace"]
+    assert facts["readers"]["gpu"]["round"] == facts["sampler"]["round"] == 6
+    assert facts["readers"]["gpu"]["stall_share"] == 0.0
+    assert "gpu at round 6" in "\n".join(describe_run(run_facts(str(run))))
 
 
 def test_following_needs_a_run(tmp_path: Path) -> None:
