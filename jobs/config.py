@@ -31,6 +31,7 @@ from prereq.selector.corpus.tagging import TaggingConfig
 from prereq.selector.corpus.tokens import make_tokenizer, tokenizer_identity
 from prereq.selector.mixers.registry import mixer_config
 from prereq.selector.rounds.config import Policy, SamplerConfig
+from prereq.selector.rounds.samples import SamplesConfig
 
 POOL_SECTIONS = (
     "sources",
@@ -144,6 +145,7 @@ class RunConfig(BaseModel):
     batches_per_shard: int = 16  # global batches in a shard file, at most
     rows_per_group: int | None = None  # rows of a shard's row groups; none: a divisor of global_batch
     state_every: int = 1  # rounds between two copies of large mixer arrays
+    samples: SamplesConfig = SamplesConfig()  # what a row of a shard is
 
     train: TrainConfig = TrainConfig()  # the reference trainer
     ray: RayConfig = RayConfig()  # where stages run; changes no byte of a result

@@ -4,7 +4,7 @@ import argparse
 import platform
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -15,6 +15,7 @@ from prereq.graph.influence import encode_influence
 from prereq.graph.load import decode_graph
 from prereq.graph.skill_graph import SkillGraph
 from prereq.jobs.config import RunConfig, read_influence
+from prereq.selector.corpus.tokens import make_tokenizer, tokenizer_identity
 from prereq.selector.mixers import Mixer, make_mixer, sharpness_warning
 from prereq.selector.mixers.registry import mixer_config
 from prereq.selector.rounds.pool import Pool
@@ -41,8 +42,14 @@ def open_sampler(config: RunConfig, on_event: Event = lambda kind, facts: None) 
     influence = read_influence(config.mixer.influence, graph)
     parameters = config.mixer.parameters or {}
     mixer = make_mixer(config.mixer.name, parameters, pool.arms(), influence)
+    sampler, encode = config.sampler(), None
+    if sampler.samples.kind != "text":
+        tokenizer = make_tokenizer(config.tokenizer)
+        encode = tokenizer.encode
+        sampler = replace(sampler, samples=sampler.samples.numbered(tokenizer.number))
     drawing = {
-        **config.sampler().drawing_keys(),
+        **sampler.drawing_keys(),
+        **({} if encode is None else {"tokenizer": tokenizer_identity(config.tokenizer)}),
         "pool": pool.sha256,
         "mixer": {"name": config.mixer.name, "parameters": asdict(mixer_config(config.mixer.name, parameters))},
         "influence": digest(
@@ -53,7 +60,7 @@ def open_sampler(config: RunConfig, on_event: Event = lambda kind, facts: None) 
     info = start_run(run, _run_facts(config, pool, mixer), drawing)
     run.commit("graph.json", canonical_json(graph.to_dict()))
     run.commit("influence.parquet", encode_influence(influence))
-    return Sampler(run, info, pool, mixer, config.sampler(), on_event)
+    return Sampler(run, info, pool, mixer, sampler, on_event, encode)
 
 
 def _read_graph(pool: Folder) -> SkillGraph:

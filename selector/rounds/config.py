@@ -1,9 +1,10 @@
 """What steers a run's rounds. Paths, Ray and logging are elsewhere: they change no byte of a round."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from prereq.graph.errors import ConfigError
+from prereq.selector.rounds.samples import SamplesConfig
 
 Policy = Literal["wait", "reuse", "stop"]
 
@@ -32,6 +33,7 @@ class SamplerConfig:
         None  # rows of a Parquet row group; none: the largest divisor of global_batch up to an eighth of it
     )
     state_every: int = 1  # rounds between two copies of large mixer arrays
+    samples: SamplesConfig = field(default_factory=SamplesConfig)  # what a row of a shard is
 
     def __post_init__(self) -> None:
         positive = (
@@ -73,9 +75,9 @@ class SamplerConfig:
         most = max(1, self.global_batch // 8)
         return max(n for n in range(1, most + 1) if self.global_batch % n == 0)
 
-    def drawing_keys(self) -> dict[str, int | str | bool | None]:
+    def drawing_keys(self) -> dict[str, Any]:
         """The keys that change what a round holds; the budget, `ahead`, `keep_rounds` and time-outs do not."""
-        return {
+        keys = {
             "seed": self.seed,
             "batches_per_round": self.batches_per_round,
             "global_batch": self.global_batch,
@@ -88,6 +90,7 @@ class SamplerConfig:
             "rows_per_group": self.group_rows,
             "state_every": self.state_every,
         }
+        return keys if self.samples.kind == "text" else {**keys, "samples": self.samples.drawing_keys()}
 
 
 def _check_count(name: str, value: object, *, least: int) -> None:

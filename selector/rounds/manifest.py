@@ -7,12 +7,12 @@ Reading checks the shape; `read_chain` checks the links. What a shard holds is c
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from prereq.graph.canonical import canonical_json, sha256_hex
 from prereq.graph.errors import ManifestError
-from prereq.selector.rounds.shape import misfit
+from prereq.selector.rounds.shape import Spec, misfit
 from prereq.selector.storage import Folder
 
 FORMAT = "prereq.round/1"
@@ -30,6 +30,13 @@ class Shard:
     tokens: int
     bytes: int  # of the file
     sha256: str  # of the file
+    groups: tuple[str, ...] | None = None  # of each row group's bytes, 32 hex digits; None: only the whole is known
+    footer: str | None = None  # of all bytes behind the last row group, likewise
+
+
+def same_shard(one: Shard, other: Shard) -> bool:
+    """Whether two entries name the same content; manifests of before row groups had digests lack those."""
+    return replace(one, groups=None, footer=None) == replace(other, groups=None, footer=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +61,13 @@ class RoundManifest:
     bytes: int  # of all shard files
     order: str  # sha256 of the document ids in order, joined by newlines
     shards: tuple[Shard, ...]
+    packing: dict[str, int] | None = None  # of packed rows: seq_len, pieces, special, padding (tokens)
 
     def to_bytes(self) -> "Bytes":
         """The canonical bytes, of which the sha256 is the round's identity."""
         value = {field.name: getattr(self, field.name) for field in fields(self)}
-        value["shards"] = [asdict(shard) for shard in self.shards]
+        value["shards"] = [_given(asdict(shard), _SHARD_OPTIONAL) for shard in self.shards]
+        value = _given(value, _OPTIONAL)
         return canonical_json(value)
 
     @property
@@ -67,8 +76,15 @@ class RoundManifest:
         return sha256_hex(self.to_bytes())
 
 
-_KEYS = frozenset(field.name for field in fields(RoundManifest))
-_SHARD_KEYS = frozenset(field.name for field in fields(Shard))
+def _given(value: dict[str, Any], optional: frozenset[str]) -> dict[str, Any]:
+    """Without the optional keys that say nothing."""
+    return {key: item for key, item in value.items() if item is not None or key not in optional}
+
+
+_OPTIONAL = frozenset({"packing"})
+_SHARD_OPTIONAL = frozenset({"groups", "footer"})
+_KEYS = frozenset(field.name for field in fields(RoundManifest)) - _OPTIONAL
+_SHARD_KEYS = frozenset(field.name for field in fields(Shard)) - _SHARD_OPTIONAL
 _SHAPE = {
     "round": int,
     "parent": (str, None),
@@ -88,6 +104,8 @@ _SHAPE = {
     "order": str,
     "shards": [{"path": str, "samples": int, "documents": int, "tokens": int, "bytes": int, "sha256": str}],
 }
+_PACKING_SHAPE = {"seq_len": int, "pieces": int, "special": int, "padding": int}
+_GROUPS_SHAPE = {"groups": [str], "footer": str}
 
 
 def round_folder(number: int) -> str:
@@ -125,23 +143,39 @@ def parse_manifest(data: bytes, number: int, where: str) -> RoundManifest:
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         found = value.get("format") if isinstance(value, dict) else type(value).__name__
         raise ManifestError(f"{where}: format is {found!r}, expected {FORMAT!r}; it was written by another version")
-    _expect_keys(value, _KEYS, where)
+    _expect_keys(value, _KEYS, where, _OPTIONAL)
     fault = misfit(value, _SHAPE)
     if fault is not None:
         raise ManifestError(f"{where}: {fault}; the file was changed after it was written: restore it")
     for shard in value["shards"]:
-        _expect_keys(shard, _SHARD_KEYS, f"{where}: shards")
+        _expect_keys(shard, _SHARD_KEYS, f"{where}: shards", _SHARD_OPTIONAL)
+        if _SHARD_OPTIONAL & set(shard):
+            _expect_shape(shard, _GROUPS_SHAPE, f"{where}: shards")
+    if "packing" in value:
+        _expect_shape(value["packing"], _PACKING_SHAPE, f"{where}: packing")
     if value["round"] != number:
         raise ManifestError(f"{where}: says it is round {value['round']}, its folder says {number}; files were moved")
-    manifest = RoundManifest(**{**value, "shards": tuple(Shard(**shard) for shard in value["shards"])})
+    manifest = RoundManifest(**{**value, "shards": tuple(map(_shard, value["shards"]))})
     if manifest.to_bytes() != data:
         raise ManifestError(f"{where}: is not canonical JSON, so it was changed after it was written; restore the file")
     return manifest
 
 
-def _expect_keys(value: Mapping[str, Any], keys: frozenset[str], where: str) -> None:
-    if set(value) != keys:
-        missing, unknown = sorted(keys - set(value)), sorted(set(value) - keys)
+def _shard(value: Mapping[str, Any]) -> Shard:
+    return Shard(**{**value, "groups": tuple(value["groups"])} if "groups" in value else value)
+
+
+def _expect_shape(value: Any, shape: Spec, where: str) -> None:
+    fault = misfit(value, shape)
+    if fault is not None:
+        raise ManifestError(f"{where}: {fault}; the file was changed after it was written: restore it")
+
+
+def _expect_keys(
+    value: Mapping[str, Any], keys: frozenset[str], where: str, optional: frozenset[str] = frozenset()
+) -> None:
+    if not keys <= set(value) <= keys | optional:
+        missing, unknown = sorted(keys - set(value)), sorted(set(value) - keys - optional)
         raise ManifestError(f"{where}: missing keys {missing}, unknown keys {unknown}; the file was changed")
 
 

@@ -14,6 +14,7 @@ from prereq.graph.errors import FeedbackError, ManifestError, PrereqError
 from prereq.selector.mixers.protocol import Mixer, State
 from prereq.selector.mixers.simplex import FloatArray, check_simplex
 from prereq.selector.rounds.config import SamplerConfig
+from prereq.selector.rounds.drawing import draw_round, plan_samples
 from prereq.selector.rounds.feedback import Feedback, check_feedback, read_feedback
 from prereq.selector.rounds.manifest import RoundManifest, manifest_name, read_chain, round_folder
 from prereq.selector.rounds.order import IntArray
@@ -22,7 +23,8 @@ from prereq.selector.rounds.pool import Pool
 from prereq.selector.rounds.progress import Clock
 from prereq.selector.rounds.retention import delete_behind
 from prereq.selector.rounds.run import Done, Reason, RunInfo, commit_done, read_done
-from prereq.selector.rounds.shards import DrawnRound, PoolStock, draw_round, repair_shards, write_shards
+from prereq.selector.rounds.samples import Encode
+from prereq.selector.rounds.shards import DrawnRound, PoolStock, repair_shards, write_shards
 from prereq.selector.rounds.state import FILE as STATE_FILE
 from prereq.selector.rounds.state import encode_state
 from prereq.selector.rounds.trial import observe
@@ -57,6 +59,7 @@ class Sampler:
         mixer: Turns losses into mixtures; arms as in `pool.arms()`.
         config: The run's rounds.
         on_event: Called with ("round", {...}) after a commit and ("waiting", {...}) when a wait begins.
+        encode: Text to tokens; where `config.samples` asks for tokens.
     """
 
     def __init__(
@@ -67,9 +70,10 @@ class Sampler:
         mixer: Mixer,
         config: SamplerConfig,
         on_event: Event = lambda kind, facts: None,
+        encode: Encode | None = None,
     ) -> None:
         self._run, self._info, self._pool, self._mixer, self._config = run, info, pool, mixer, config
-        self._event = on_event
+        self._event, self._encode = on_event, encode
         self._arms = pool.arms()
         self._arm_index = {arm: index for index, arm in enumerate(self._arms.ids)}
         self._stock = PoolStock(pool, config.seed)
@@ -130,7 +134,7 @@ class Sampler:
         plan, _ = self._plan(position)
         if plan is None:
             raise PrereqError(f"round {number}: cannot be drawn again, the pool does not hold its documents any more")
-        drawn = draw_round(self._pool, self._stock, plan, self._config, number)
+        drawn = draw_round(self._pool, self._stock, plan, self._config, number, self._encode)
         return repair_shards(self._run, number, drawn, self._config, manifest.shards)
 
     # ------------------------------------------------------------------ one round
@@ -144,7 +148,7 @@ class Sampler:
         plan, requested = self._plan(position)
         if plan is None:
             return "pool exhausted"
-        drawn = draw_round(self._pool, self._stock, plan, self._config, number)
+        drawn = draw_round(self._pool, self._stock, plan, self._config, number, self._encode)
         try:
             manifest = self._commit(number, position, reports, requested, plan, drawn)
         except (OSError, PrereqError):
@@ -166,16 +170,20 @@ class Sampler:
 
     def _plan(self, position: _Position) -> tuple[Plan | None, FloatArray]:
         requested = check_simplex(self._mixer.mixture(position.state), size=len(self._arms.ids))
-        plan = plan_round(
-            requested,
-            position.carry,
-            position.cursors,
-            self._stock,
-            self._arms.tokens,
-            self._config.max_epochs,
-            self._config.samples_per_round,
-        )
-        return plan, requested
+        per_token = requested * self._arms.rows / np.maximum(1, self._arms.tokens)  # documents of each arm
+
+        def plan(documents: int) -> Plan | None:
+            return plan_round(
+                requested,
+                position.carry,
+                position.cursors,
+                self._stock,
+                self._arms.tokens,
+                self._config.max_epochs,
+                documents,
+            )
+
+        return plan_samples(self._config, self._stock, 1.0 / max(1e-9, float(per_token.sum())), plan), requested
 
     def _commit(
         self,
@@ -214,11 +222,12 @@ class Sampler:
                 for a in drawn_arms
             },
             samples=self._config.samples_per_round,
-            documents=drawn.table.num_rows,
+            documents=drawn.documents,
             tokens=drawn.tokens,
             bytes=sum(shard.bytes for shard in shards),
             order=drawn.order,
             shards=shards,
+            packing=drawn.packing,
         )
         if not self._run.commit(manifest_name(number), manifest.to_bytes()):
             raise beaten(self._run, number)

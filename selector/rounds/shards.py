@@ -17,13 +17,15 @@ import pyarrow.parquet as pq
 from prereq.graph.canonical import sha256_hex
 from prereq.graph.errors import PrereqError
 from prereq.selector.rounds.config import SamplerConfig
-from prereq.selector.rounds.manifest import Shard, round_folder
-from prereq.selector.rounds.order import IntArray, arm_order, stratified_order
-from prereq.selector.rounds.plan import Draw, LastLooks, Plan
+from prereq.selector.rounds.groups import digest_ranges
+from prereq.selector.rounds.manifest import Shard, round_folder, same_shard
+from prereq.selector.rounds.order import IntArray, arm_order
+from prereq.selector.rounds.plan import Draw, LastLooks
 from prereq.selector.rounds.pool import Pool
 from prereq.selector.storage import Folder
 
-_FIRST_COLUMNS = ("id", "text", "n_tokens", "arm", "skills", "source")
+_TOKENS_LEAF = "input_ids.list.element"
+_ONE_PAGE = 2**30  # bytes; larger than any row group's tokens
 
 
 class PoolStock:
@@ -70,26 +72,9 @@ class DrawnRound:
 
     table: pa.Table
     order: str
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of all rows."""
-        return int(pc.sum(self.table["n_tokens"]).as_py())
-
-
-def draw_round(pool: Pool, stock: PoolStock, plan: Plan, config: SamplerConfig, number: int) -> DrawnRound:
-    """Read the documents of a plan and bring them into the round's order."""
-    tables, tokens = [], []
-    for arm, draws in enumerate(plan.draws):
-        if draws:
-            rows = np.concatenate([stock.stored_rows(arm, draw) for draw in draws])
-            tables.append(pool.read_rows(arm, rows))
-            tokens.append(pool.tokens(arm)[rows])
-    order = stratified_order(tokens, config.global_batch, config.seed, number)
-    table = pa.concat_tables(tables)
-    names = [*_FIRST_COLUMNS, *(name for name in table.column_names if name not in _FIRST_COLUMNS)]
-    table = table.select(names).take(pa.array(order)).combine_chunks()
-    return DrawnRound(table, sha256_hex("\n".join(table["id"].to_pylist()).encode()))
+    documents: int
+    tokens: int  # of the documents themselves
+    packing: dict[str, int] | None = None  # of packed rows: seq_len, pieces, special, padding
 
 
 def encode_shards(drawn: DrawnRound, config: SamplerConfig) -> Iterator[tuple[Shard, bytes]]:
@@ -97,17 +82,54 @@ def encode_shards(drawn: DrawnRound, config: SamplerConfig) -> Iterator[tuple[Sh
     rows = config.batches_per_shard * config.global_batch
     for index, start in enumerate(range(0, drawn.table.num_rows, rows)):
         part = drawn.table.slice(start, rows)
-        sink = pa.BufferOutputStream()
-        # text has no useful minimum; statistics would copy whole documents into the footer
-        pq.write_table(part, sink, row_group_size=config.group_rows, compression="zstd", write_statistics=False)
-        data = sink.getvalue().to_pybytes()
+        data = _encode(part, config.group_rows)
         digest = sha256_hex(data)
-        tokens = int(pc.sum(part["n_tokens"]).as_py())
         name = f"shard-{index:05d}-{digest[:12]}.parquet"
+        groups, footer = digest_ranges(data, name)
+        documents, tokens = count_part(part)
         yield (
-            Shard(path=name, samples=len(part), documents=len(part), tokens=tokens, bytes=len(data), sha256=digest),
+            Shard(
+                path=name,
+                samples=len(part),
+                documents=documents,
+                tokens=tokens,
+                bytes=len(data),
+                sha256=digest,
+                groups=groups,
+                footer=footer,
+            ),
             data,
         )
+
+
+def count_part(part: pa.Table) -> tuple[int, int]:
+    """Documents and their own tokens in a table of rows; a document that was cut counts where it begins."""
+    if "starts" not in part.schema.names:
+        return len(part), int(pc.sum(part["n_tokens"]).as_py() or 0)
+    starts, tokens = pc.list_flatten(part["starts"]), pc.list_flatten(part["n_tokens"])
+    return int(pc.sum(pc.equal(starts, 0)).as_py() or 0), int(pc.sum(tokens).as_py() or 0)
+
+
+def _encode(part: pa.Table, group_rows: int) -> bytes:
+    # text has no useful minimum; statistics would copy whole documents into the footer
+    sink, options = pa.BufferOutputStream(), {"row_group_size": group_rows, "write_statistics": False}
+    if "input_ids" not in part.schema.names:
+        pq.write_table(part, sink, compression="zstd", **options)
+    else:
+        # tokens are used where they lie in the file: plain, uncompressed, one page to a row group
+        others = [leaf for field in part.schema if (leaf := _leaf(field)) != _TOKENS_LEAF]
+        compression = {**dict.fromkeys(others, "zstd"), _TOKENS_LEAF: "none"}
+        pq.write_table(part, sink, compression=compression, use_dictionary=others, data_page_size=_ONE_PAGE, **options)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def _leaf(field: pa.Field) -> str:
+    """The path that Parquet gives to the values of a field of strings, numbers or lists of them."""
+    path, kind = field.name, field.type
+    while pa.types.is_list(kind):
+        path, kind = f"{path}.list.element", kind.value_type
+    return str(path)
 
 
 def write_shards(run: Folder, number: int, drawn: DrawnRound, config: SamplerConfig) -> tuple[Shard, ...]:
@@ -134,7 +156,7 @@ def repair_shards(run: Folder, number: int, drawn: DrawnRound, config: SamplerCo
     """
     mended = 0
     for wanted, (found, data) in zip(shards, encode_shards(drawn, config), strict=True):
-        if found != wanted:
+        if not same_shard(found, wanted):
             raise PrereqError(
                 f"round {number}: {wanted.path} drawn again has sha256 {found.sha256}, "
                 f"the manifest says {wanted.sha256}; "
