@@ -1,15 +1,18 @@
 """A process and all that it starts, measured from outside: wall time, memory of the tree, peak memory per worker."""
 
 import os
+import re
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 INTERVAL = 0.25  # seconds between two looks at the tree
 MIB = 1024.0  # KiB in a MiB: /proc counts in KiB
+_STAGE = re.compile(r" *([a-z-]+)  +([0-9.]+) s  (.*)")  # a finished stage, as `jobs.progress` says it
 
 
 def tree(root: int) -> list[int]:
@@ -49,25 +52,29 @@ class Measured:
     worker_peak_mib: float  # the largest peak of resident memory of one Ray worker; 0 without Ray
     load_before: float  # the machine's load average over one minute before the start
     output: str  # what it printed on stdout
+    stages: tuple[dict[str, Any], ...] = ()  # of a build: see `_Watch.stage`
 
     def plain(self) -> dict[str, Any]:
         """All but the output, rounded."""
-        return {key: round(value, 3) for key, value in asdict(self).items() if key != "output"}
+        plain = {key: value for key, value in asdict(self).items() if key != "output"}
+        return {key: round(value, 3) if isinstance(value, float) else value for key, value in plain.items()}
 
 
 class _Watch:
     """What is seen of a tree of processes while it runs."""
 
-    def __init__(self) -> None:
-        self.pss = 0.0
-        self.worker = 0.0
+    def __init__(self, log: Path) -> None:
+        self.pss = self.worker = 0.0
+        self.stages: list[dict[str, Any]] = []
         self._cpu: dict[int, float] = {}
         self._tick = os.sysconf("SC_CLK_TCK")
+        self._log, self._seen, self._before = log, 0, 0.0
+        self._here = {"worker_peak_mib": 0.0, "tree_pss_mib": 0.0}  # since the last stage ended
 
     def look(self, root: int) -> None:
-        """Take one sample."""
-        total = 0.0
-        for process in tree(root):
+        """Take one sample; put what was seen since the last stage ended to those that have ended now."""
+        total, processes = 0.0, tree(root)
+        for process in processes:
             total += pss_mib(process)
             try:
                 fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
@@ -77,8 +84,30 @@ class _Watch:
                 continue  # it ended while we looked
             self._cpu[process] = (int(fields[11]) + int(fields[12])) / self._tick
             if command.startswith(b"ray::") and b"Agent" not in command:
-                self.worker = max(self.worker, _peak_mib(status))
-        self.pss = max(self.pss, total)
+                self._here["worker_peak_mib"] = max(self._here["worker_peak_mib"], _peak_mib(status))
+        self._here["tree_pss_mib"] = max(self._here["tree_pss_mib"], total)
+        self.worker = max(self.worker, self._here["worker_peak_mib"])
+        self.pss = max(self.pss, self._here["tree_pss_mib"])
+        self._end_stages(processes)
+
+    def _end_stages(self, processes: Sequence[int]) -> None:
+        """Read the lines of `jobs.progress` since the last look; stages between two looks share their numbers."""
+        lines = self._log.read_text(errors="replace").splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith("\n")]
+        ended = [match for line in whole[self._seen :] if (match := _STAGE.match(line))]
+        self._seen = len(whole)
+        if not ended:
+            return
+        cpu, self._before = self.cpu - self._before, self.cpu
+        for match in ended:
+            shared = {"cpu_seconds": round(cpu / len(ended), 2), **self._here}
+            self.stages.append(
+                {"stage": match[1], "wall_seconds": float(match[2]), "counts": match[3].strip(), **shared}
+            )
+        self._here = {"worker_peak_mib": 0.0, "tree_pss_mib": 0.0}
+        for process in processes:
+            with suppress(OSError):  # it ended while we looked
+                Path(f"/proc/{process}/clear_refs").write_text("5")  # the kernel's peak starts anew
 
     @property
     def cpu(self) -> float:
@@ -105,7 +134,7 @@ def measure(
     Raises:
         RuntimeError: It failed; with the end of its stderr.
     """
-    load, start, watch = os.getloadavg()[0], time.monotonic(), _Watch()
+    load, start, watch = os.getloadavg()[0], time.monotonic(), _Watch(log)
     out = log.with_suffix(".out")
     with open(log, "wb") as errors, open(out, "wb") as output:
         env = {**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})}
@@ -128,4 +157,5 @@ def measure(
         worker_peak_mib=watch.worker,
         load_before=load,
         output=out.read_text(errors="replace"),
+        stages=tuple(watch.stages),
     )
