@@ -41,6 +41,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=Path(data))
     parser.add_argument("--size", choices=("check", "full"), default="check")
     parser.add_argument("--rows", nargs="+", metavar="NAME")
+    parser.add_argument("--documents", type=int, default=5_000_000, help="of the row scale")
     return parser.parse_args(arguments)
 
 
@@ -50,7 +51,9 @@ def run_row(name: str, row: Row, options: argparse.Namespace) -> tuple[Values, d
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix=f"bench-{name}-") as scratch:
         folders = {need: (getattr(options, need) or Path()).resolve() for need in ("corpus", "peers", "data")}
-        values, details = row.run(Context(size=options.size, scratch=Path(scratch), **folders))
+        values, details = row.run(
+            Context(size=options.size, scratch=Path(scratch), documents=options.documents, **folders)
+        )
     details = {"wall_seconds": round(time.monotonic() - start, 1), **details}
     out = options.out / "rows"
     out.mkdir(parents=True, exist_ok=True)

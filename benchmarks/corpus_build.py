@@ -20,7 +20,6 @@ from corpus_rows import Context, Found, Row
 from processes import Measured, measure
 
 SHORT = 400  # characters of a short document, about
-DOCUMENTS = 5_000_000
 FILE_ROWS = 50_000
 _PARAGRAPH = re.compile(rf".{{1,{SHORT}}}(?:\s|$)|.{{{SHORT}}}", re.DOTALL)
 
@@ -69,12 +68,8 @@ def stage_bytes(stages: Path) -> dict[str, int]:
 
 
 def scale_row(context: Context) -> Found:
-    """One build of five million short documents cut from the corpus."""
-    return scale(context, DOCUMENTS)
-
-
-def scale(context: Context, documents: int) -> Found:
-    """One build of so many short documents: time and memory per stage."""
+    """One build of many short documents cut from the corpus: time and memory per stage."""
+    documents = context.documents
     source = context.scratch / "short"
     size = write_short(context.corpus / "parquet", source, documents)
     run, pool = build(context, "scale", source)
@@ -95,7 +90,11 @@ def scale(context: Context, documents: int) -> Found:
 
 
 def write_short(source: Path, target: Path, documents: int) -> int:
-    """Cut a corpus into pieces of about `SHORT` characters; when it is used up, again with its letters moved on; bytes of text."""
+    """Cut a corpus into pieces of about `SHORT` characters, again with its letters moved on when it is used up.
+
+    Returns:
+        Bytes of text.
+    """
     target.mkdir()
     texts, size = _short_texts(source), 0
     for first in range(0, documents, FILE_ROWS):

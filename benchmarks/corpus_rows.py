@@ -35,6 +35,7 @@ class Context:
     peers: Path  # the peers' environments: venv/<name>/bin/python
     data: Path  # the real data sets, one folder each
     scratch: Path  # an empty folder of this row
+    documents: int = 5_000_000  # of the row `scale`
 
     def repeats(self, check: int, full: int = 5) -> int:
         """Runs of each kind to take the median of."""
