@@ -27,6 +27,7 @@ from prereq.selector.corpus.duplicates import DuplicatesConfig
 from prereq.selector.corpus.embedding import EmbeddingConfig
 from prereq.selector.corpus.holdout import HoldoutConfig
 from prereq.selector.corpus.layout import LayoutConfig
+from prereq.selector.corpus.stores import without_user
 from prereq.selector.corpus.tagging import TaggingConfig
 from prereq.selector.corpus.tokens import make_tokenizer, tokenizer_identity
 from prereq.selector.mixers.registry import mixer_config
@@ -114,6 +115,7 @@ class RunConfig(BaseModel):
 
     run_dir: str  # folder of the run: rounds, feedback, reports
     pool_dir: str  # folder of the pool; may be shared by many runs
+    work_dir: str | None = None  # folder of a build's stages; none: in pool_dir. A pool on an object store needs one
     seed: int = 0  # order in which every arm is drawn, and rows inside a round
 
     sources: tuple[SourceConfig, ...]  # where the corpus comes from
@@ -170,8 +172,14 @@ class RunConfig(BaseModel):
         return SamplerConfig(**{entry.name: getattr(self, entry.name) for entry in fields(SamplerConfig)})
 
     def resolved(self) -> dict[str, Any]:
-        """Plain values with every default filled in; `RunConfig` can be made of them again."""
-        return self.model_dump(mode="json")
+        """Plain values with every default filled in; `RunConfig` can be made of them again.
+
+        User names and passwords are cut out of the sources' URLs, because this is what is written down and shown.
+        """
+        plain = self.model_dump(mode="json")
+        for source in plain["sources"]:
+            source["paths"] = [without_user(path) for path in source["paths"]]
+        return plain
 
     def config_digest(self, keys: Iterable[str]) -> str:
         """sha256 of some top-level keys (with all that is below them), by name."""

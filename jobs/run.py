@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from prereq.selector.rounds.run import Done
 from prereq.selector.storage import Folder
 
 _POLL_S = 0.1
+_LOG = "train/stderr.log"
 _GRACE_S = 20.0  # for the trainer to end by itself when the run is stopped
 _PR_SET_PDEATHSIG = 1
 
@@ -52,14 +54,18 @@ def run(config: RunConfig, progress: Progress) -> Done:
     watch = _Watch(config, folder)
     sampler = open_sampler(config, watch.on_event)
     folder.replace("config.yaml", yaml.safe_dump(config.resolved(), sort_keys=False).encode())
-    with progress.stage("rounds", total=config.rounds or 0) as bar, _trainer(folder) as trainer:
-        watch.start(trainer, bar)
+    with (
+        progress.stage("rounds", total=config.rounds or 0) as bar,
+        _desk(folder) as desk,
+        _trainer(desk) as trainer,
+    ):
+        watch.start(trainer, bar, desk)
         done = sampler.run(stop=watch.tick)
         if done is None:
             raise watch.failure()
         while trainer.poll() is None:
             watch.tick()
-            time.sleep(_POLL_S)
+            time.sleep(max(_POLL_S, folder.poll_s))
         watch.tick()
         if trainer.returncode != 0:
             raise watch.failure()
@@ -73,12 +79,13 @@ class _Watch:
     def __init__(self, config: RunConfig, folder: Folder) -> None:
         self._folder = folder
         self._trainer: subprocess.Popen[bytes] | None = None
+        self._log: Path | None = None
         self._bar: Bar | None = None
         self._reported = 0
         self.documents = self.tokens = 0
 
-    def start(self, trainer: "subprocess.Popen[bytes]", bar: Bar) -> None:
-        self._trainer, self._bar = trainer, bar
+    def start(self, trainer: "subprocess.Popen[bytes]", bar: Bar, desk: Path) -> None:
+        self._trainer, self._bar, self._log = trainer, bar, desk / _LOG
 
     def on_event(self, kind: str, facts: dict[str, Any]) -> None:
         if kind == "round":
@@ -95,19 +102,41 @@ class _Watch:
 
     def failure(self) -> PrereqError:
         code = self._trainer.returncode if self._trainer else None
-        log = Path(self._folder.path("train/stderr.log"))
-        lines = log.read_text(errors="replace").strip().splitlines() if log.is_file() else []
+        told = self._log.read_text(errors="replace") if self._log is not None and self._log.is_file() else ""
+        lines = told.strip().splitlines()
         last = lines[-1] if lines else "it said nothing"
         how = f"was killed by signal {-code}" if code is not None and code < 0 else f"exited with {code}"
-        return PrereqError(f"the trainer {how}: {last} (whole log: {log}); run the same command again to go on")
+        return PrereqError(
+            f"the trainer {how}: {last} (whole log: {self._folder.path(_LOG)}); run the same command again to go on"
+        )
 
 
 @contextmanager
-def _trainer(folder: Folder) -> Iterator["subprocess.Popen[bytes]"]:
+def _desk(folder: Folder) -> Iterator[Path]:
+    """Where the trainer finds `config.yaml` and leaves its log: the run's folder.
+
+    For a run on an object store it is a temporary folder, whose log is put into the run at the end.
+    """
+    if folder.is_local:
+        os.makedirs(folder.path("train"), exist_ok=True)
+        yield Path(folder.path("train")).parent
+        return
+    with tempfile.TemporaryDirectory(prefix="prereq-") as name:
+        desk = Path(name)
+        (desk / _LOG).parent.mkdir()
+        (desk / "config.yaml").write_bytes(folder.read("config.yaml"))
+        try:
+            yield desk
+        finally:
+            if (desk / _LOG).is_file():
+                folder.replace(_LOG, (desk / _LOG).read_bytes())
+
+
+@contextmanager
+def _trainer(desk: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """The reference trainer as a child process that ends with this one, however this one ends."""
-    os.makedirs(folder.path("train"), exist_ok=True)
-    command = [sys.executable, "-m", "prereq.jobs", "train", folder.path("config.yaml")]
-    with open(folder.path("train/stderr.log"), "wb") as log:
+    command = [sys.executable, "-m", "prereq.jobs", "train", str(desk / "config.yaml")]
+    with open(desk / _LOG, "wb") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=_die_with_parent
         )

@@ -3,7 +3,8 @@
     POOL/part-NNNNN-<first 12 of its sha256>.parquet   holdout/part-...   rejects/part-...
     POOL/arms.parquet  graph.json  duplicates.parquet  summary.json       manifest.json
 
-Files are hard links to the stages' files (copies where the store has no links), so a pool costs its bytes once.
+Files are hard links to the stages' files (copies where there are no links), so a pool costs its bytes once.
+On an object store they are uploaded.
 """
 
 import hashlib
@@ -39,7 +40,7 @@ def publish(
     """Put the files of a pool in place and commit its manifest.
 
     Args:
-        pool: The pool's folder; local.
+        pool: The pool's folder.
         layout: The finished stages.
         config: sha256 of the pool's settings.
         seed: `pool.seed`.
@@ -60,9 +61,9 @@ def publish(
     files = [*((file, name) for file, name, _ in parts), *held, *refused]
     _sweep(pool, {name for _, name in files})
     for file, name in files:
-        _place(file.path, pool.path(name), file.sha256)
+        _place(file, pool, name)
     arms = layout.arms.matching("arms.parquet")[0]
-    _place(arms.path, pool.path("arms.parquet"), arms.sha256)
+    _place(arms, pool, "arms.parquet")
     for name, content in extras.items():
         pool.replace(name, content if isinstance(content, bytes) else content.read_bytes())
     manifest = {
@@ -111,20 +112,16 @@ def _sweep(pool: Folder, keep: set[str]) -> None:
                 pool.delete(path)
 
 
-def _place(source: str, target: str, sha256: str) -> None:
-    """Make `target` the stage's file, checked and on the disk."""
-    if os.path.exists(target):
+def _place(file: StageFile, pool: Folder, name: str) -> None:
+    """Make `name` in the pool the stage's file, checked and on the disk or in the store."""
+    if pool.exists(name):
         return
+    _check_unchanged(file)
+    if not pool.is_local:
+        pool.replace(name, Path(file.path).read_bytes())
+        return
+    source, target = file.path, pool.path(name)
     os.makedirs(os.path.dirname(target), exist_ok=True)
-    with open(source, "rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-        os.fsync(file.fileno())
-    if found != sha256:
-        shutil.rmtree(os.path.dirname(source))
-        raise TableError(
-            f"{source}: sha256 is {found}, its stage recorded {sha256}; it was changed later and has been "
-            "removed: run the same command again"
-        )
     try:
         os.link(source, target)
     except OSError:
@@ -134,6 +131,18 @@ def _place(source: str, target: str, sha256: str) -> None:
             new.flush()
             os.fsync(new.fileno())
         os.replace(temporary, target)
+
+
+def _check_unchanged(file: StageFile) -> None:
+    with open(file.path, "rb") as opened:
+        found = hashlib.file_digest(opened, "sha256").hexdigest()
+        os.fsync(opened.fileno())
+    if found != file.sha256:
+        shutil.rmtree(os.path.dirname(file.path))
+        raise TableError(
+            f"{file.path}: sha256 is {found}, its stage recorded {file.sha256}; it was changed later and has been "
+            "removed: run the same command again"
+        )
 
 
 def _concatenated(pool: Folder, names: Sequence[str]) -> str:

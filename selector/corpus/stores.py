@@ -5,6 +5,7 @@ AWS_ENDPOINT_URL, ...) or from the URL's options (`?endpoint_override=localhost:
 A key is taken as it is: a `%` or a space in it stands for itself, and only a `?` cannot be in it.
 """
 
+import os
 import re
 from functools import lru_cache
 from typing import Any
@@ -26,14 +27,16 @@ def is_store(url: str) -> bool:
 
 
 def open_store(url: str) -> Any:
-    """The file system of a URL; one per bucket and options, so that its connections are shared.
+    """The file system of a URL; one per bucket, options and environment, so that its connections are shared.
 
     Raises:
         ConfigError: The URL has no bucket, or options that the store does not know.
     """
     parts = _parts(url)
+    settings = tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
     return _open(
-        f"{parts['scheme']}://{parts['user'] + '@' if parts['user'] else ''}{parts['bucket']}{parts['options']}"
+        f"{parts['scheme']}://{parts['user'] + '@' if parts['user'] else ''}{parts['bucket']}{parts['options']}",
+        settings,
     )
 
 
@@ -49,6 +52,14 @@ def public_name(url: str) -> str:
         return url
     parts = _parts(url)
     return f"{parts['scheme']}://{parts['bucket']}/{parts['key']}".rstrip("/")
+
+
+def without_user(url: str) -> str:
+    """The URL without a user's name and password; options stay, as they belong to where it lies."""
+    if not is_store(url):
+        return url
+    user = _parts(url)["user"]
+    return url.replace(f"{user}@", "", 1) if user else url
 
 
 def version_of(filesystem: Any, path: str) -> tuple[int, str]:
@@ -74,7 +85,7 @@ def _parts(url: str) -> dict[str, str]:
 
 
 @lru_cache(maxsize=64)
-def _open(root: str) -> Any:
+def _open(root: str, settings: tuple[tuple[str, str], ...]) -> Any:
     try:
         return pafs.FileSystem.from_uri(root)[0]
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:

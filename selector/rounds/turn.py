@@ -13,7 +13,6 @@ from prereq.selector.rounds.run import Reason, RunInfo
 from prereq.selector.storage import Folder
 
 Event = Callable[[str, dict[str, Any]], None]
-POLL_S = 0.02  # between two looks for a file
 
 
 class Turns:
@@ -65,7 +64,7 @@ class Turns:
             if not told:
                 self._event("waiting", {"round": number, "reports": missing, "readers": behind})
                 self.waits, told = self.waits + 1, True
-            time.sleep(POLL_S)
+            time.sleep(self._run.poll_s)
 
     def _readers_behind(self, number: int) -> bool:
         """Whether this round would lie more than `ahead` rounds past the slowest reader."""
