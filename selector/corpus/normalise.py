@@ -11,6 +11,11 @@ def normalise(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
+def normalise_word(word: str) -> str:
+    """`normalise` of a text without white space, faster where it is ASCII."""
+    return word.lower() if word.isascii() else normalise(word)
+
+
 def content_digest(text: str) -> bytes:
     """The first 16 bytes of the sha256 of the normal form, `(CONTENT_BYTES,)`; equal for the same text."""
     return hashlib.sha256(normalise(text).encode("utf-8", "surrogatepass")).digest()[:CONTENT_BYTES]

@@ -16,7 +16,7 @@ import ahocorasick
 
 from prereq.graph.errors import TableError
 from prereq.graph.skill import Skill, compile_pattern
-from prereq.selector.corpus.normalise import normalise
+from prereq.selector.corpus.normalise import normalise, normalise_word
 from prereq.selector.corpus.pattern_literals import required_literals
 from prereq.selector.corpus.watchdog import time_limit
 
@@ -80,9 +80,11 @@ class SkillMatcher:
         Learning from it teaches a classifier the company that a skill keeps instead of the terms by which it was found.
         """
         spans = [(start, end) for _skill, start, end in self._pattern_spans(text)]
-        words = _cut_out(text[: self.max_characters], spans).split()
-        normal = [normalise(word) for word in words]
-        starts = list(accumulate((len(word) + 1 for word in normal), initial=0))
+        rest = _cut_out(text[: self.max_characters], spans)
+        words = rest.split()
+        # of ASCII the normal form is its lower case, character for character
+        normal = rest.lower().split() if rest.isascii() else [normalise_word(word) for word in words]
+        starts = list(accumulate(map((1).__add__, map(len, normal)), initial=0))  # of each word and the blank behind it
         cuts: dict[int, list[tuple[int, int]]] = {}  # word -> spans in it
         for start, end, _skills in self._alias_spans(" ".join(normal)):
             for row in range(bisect_right(starts, start) - 1, bisect_right(starts, end - 1)):
