@@ -23,7 +23,7 @@ from corpus_rows import Context, MissingInput, Row, Values, digests, require, se
 from recording import bars, record
 
 # modules with a table ROWS, in the order in which they run
-GROUPS: tuple[str, ...] = ("corpus_dedup", "corpus_build")
+GROUPS: tuple[str, ...] = ("corpus_dedup", "corpus_build", "corpus_faults")
 
 
 def tables() -> dict[str, dict[str, Row]]:

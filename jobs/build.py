@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import os
+import re
 import signal
 import sys
 import threading
@@ -68,11 +70,11 @@ def build(config: RunConfig, progress: Progress) -> PoolSummary:
     graph = read_graph(config.graph)
     settings = config.pool_settings(graph)
     pool = Folder(config.pool_dir)
+    stages = _stages_folder(pool, config.work_dir)
     pool.check_writable()
     if not _claim(pool, settings):
         return _read_summary(pool)
-    with _Lazy(lambda: make_executor(config.ray)) as executor:
-        stages = Path(pool.path("stages"))
+    with _Lazy(lambda: make_executor(config.ray, stages, _local_inputs(config))) as executor:
         bench = Bench(stages=stages, executor=executor, progress=progress, seed=config.pool.seed)
         documents = ingest(bench, config.sources, config.ingest)
         inputs = _input_digests(documents, config)
@@ -80,6 +82,22 @@ def build(config: RunConfig, progress: Progress) -> PoolSummary:
             return _read_summary(pool)
         layout, results = _run_stages(bench, documents, graph, config)
         return _publish(bench, pool, layout, results, graph, settings, inputs)
+
+
+def _stages_folder(pool: Folder, work_dir: str | None) -> Path:
+    """Where the stages work.
+
+    Raises:
+        ConfigError: The pool is on an object store and no folder was given.
+    """
+    if work_dir is not None:
+        return Path(work_dir) / "stages"
+    if not pool.is_local:
+        raise ConfigError(
+            f"{pool.name}: stages need a local or mounted folder beside a pool on an object store; set work_dir, which "
+            "every node must see and which may be deleted behind the build"
+        )
+    return Path(pool.path("stages"))
 
 
 def _run_stages(
@@ -163,6 +181,15 @@ def _warnings(skills: Mapping[str, Mapping[str, int]], counts: Mapping[str, Mapp
     if smallest == 1:
         found.append("the smallest arm holds one document, which is all that can be drawn of it in an epoch")
     return found
+
+
+def _local_inputs(config: RunConfig) -> list[str]:
+    """Absolute local paths that stages read on whatever node they run; of a glob, the folder before it."""
+    patterns = [path for source in config.sources for path in source.paths]
+    patterns += [*config.decontaminate.paths, *([config.tokenizer] if config.tokenizer != "bytes" else [])]
+    local = [os.path.expanduser(pattern) for pattern in patterns if "://" not in pattern]
+    fixed = [path if os.path.lexists(path) else re.split(r"[^/]*[*?\[]", path)[0] or "." for path in local]
+    return sorted({os.path.abspath(path) for path in fixed if os.path.exists(path)})
 
 
 def _some(names: Sequence[str]) -> str:

@@ -5,12 +5,18 @@
 
 A task is identified by its key: the digest of the stage's configuration and of the inputs it reads. A task folder whose
 receipt has that key is done. Task borders come from the configuration, never from the machine.
+
+On a cluster two attempts at one task may run at once: a node that is thought dead may write on, and so may the workers
+of a killed driver. Each attempt has a folder of its own, the first one whole gives the task its files, and a later one
+leaves them alone, since its own are the same.
 """
 
 import errno
 import json
 import os
+import secrets
 import shutil
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +31,8 @@ from prereq.jobs.progress import Progress
 from prereq.selector.storage import Folder
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+_TAKEN = {errno.ENOTEMPTY, errno.EEXIST}
+_MARK = ".tmp-"  # in the name of a folder that is being written
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +118,8 @@ def run_stage(
         calls = [(function, str(folder / task.name), keys[task.name], task.args) for task in todo]
         for _index, _ in bench.executor.run(_run_task, calls):
             bar.advance()
-        result = _finish(folder, stage, config, sorted(names), skipped=len(tasks) - len(todo))
+        _sweep_attempts(folder)
+        result = _finish(folder, stage, config, keys, skipped=len(tasks) - len(todo))
         bar.note(result.counts, result.skipped)
     return result
 
@@ -121,16 +130,15 @@ def _run_task(function: Callable[..., Mapping[str, int]], target: str, key: str,
     Raises:
         PrereqError: There is no room for them.
     """
-    temporary = f"{target}.tmp-{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
+    # a process id alone is not enough: another node's worker may have the same
+    temporary = f"{target}{_MARK}{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     try:
         os.makedirs(temporary)
         counts = dict(function(temporary, *args))
         files = [_describe(Path(temporary) / name) for name in sorted(os.listdir(temporary))]
         receipt = {"key": key, "files": files, "counts": counts}
         (Path(temporary) / "receipt.json").write_bytes(canonical_json(receipt))
-        shutil.rmtree(target, ignore_errors=True)
-        os.rename(temporary, target)
+        _settle(temporary, target, key)
     except Exception as error:
         shutil.rmtree(temporary, ignore_errors=True)  # on a full disk, the room that the next start needs
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
@@ -140,6 +148,22 @@ def _run_task(function: Callable[..., Mapping[str, int]], target: str, key: str,
             ) from error
         error.add_note(f"while making {target}")
         raise
+
+
+def _settle(temporary: str, target: str, key: str) -> None:
+    """Give a finished attempt the task's name, unless another attempt has it with everything in place."""
+    for _ in range(3):
+        try:
+            os.rename(temporary, target)
+            return
+        except OSError as error:
+            if error.errno not in _TAKEN:
+                raise
+        if _is_done(Path(target), key):
+            shutil.rmtree(temporary, ignore_errors=True)
+            return
+        shutil.rmtree(target, ignore_errors=True)
+    raise TableError(f"{target}: cannot be replaced; delete it and run the same command again")
 
 
 def _describe(path: Path) -> dict[str, Any]:
@@ -174,12 +198,28 @@ def _sweep(folder: Path, keep: set[str]) -> None:
     (folder / "manifest.json").unlink(missing_ok=True)
 
 
-def _finish(folder: Path, stage: str, config: Mapping[str, Any], names: Sequence[str], skipped: int) -> StageResult:
+def _sweep_attempts(folder: Path) -> None:
+    """Remove what attempts that were killed, or came too late, left of a finished stage."""
+    for entry in folder.iterdir():
+        if _MARK in entry.name:
+            shutil.rmtree(entry, ignore_errors=True)
+
+
+def _finish(folder: Path, stage: str, config: Mapping[str, Any], keys: Mapping[str, str], skipped: int) -> StageResult:
+    names = sorted(keys)
     tasks, files, totals = [], [], dict[str, int]()
     for name in names:
         receipt = _receipt(folder / name)
         if receipt is None:
-            raise TableError(f"stage {stage}: task {name} left no receipt in {folder}; run the same command again")
+            raise TableError(
+                f"stage {stage}: task {name} left no receipt in {folder}; run the same command again (on a cluster, "
+                "every node must see this folder)"
+            )
+        if receipt["key"] != keys[name]:
+            raise TableError(
+                f"stage {stage}: task {name} in {folder} was written by a build of other input or settings meanwhile; "
+                "let one build at a time use the folder and run the same command again"
+            )
         tasks.append({"name": name, **receipt})
         files += [
             StageFile(str(folder / name / f["path"]), f["rows"], f["bytes"], f["sha256"]) for f in receipt["files"]

@@ -133,7 +133,7 @@ def test_a_finished_pool_is_left_alone(corpus: Path) -> None:
 
 
 def test_a_finished_pool_starts_no_ray(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(building, "make_executor", lambda config: pytest.fail("an executor was made"))
+    monkeypatch.setattr(building, "make_executor", lambda *config: pytest.fail("an executor was made"))
     assert run(make(corpus, ray={"num_cpus": 2})).was_done
 
 
@@ -214,7 +214,7 @@ def test_a_build_stopped_at_any_task_goes_on_to_the_same_pool(corpus: Path, monk
                 if not Stopping.left:
                     raise Stop
 
-    monkeypatch.setattr(building, "make_executor", lambda config: Stopping())
+    monkeypatch.setattr(building, "make_executor", lambda *config: Stopping())
     attempts = 0
     while not (corpus / "stopped" / "manifest.json").exists():
         Stopping.left = 7
