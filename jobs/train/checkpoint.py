@@ -32,6 +32,20 @@ def load_checkpoint(run: Folder, config: TrainConfig) -> dict[str, Any] | None:
         ManifestError: The file is damaged or of another format.
         ConfigError: It was made under another configuration; names the keys.
     """
+    value = _read(run)
+    if value is None:
+        return None
+    # a setting that is younger than the checkpoint had its default
+    old, new = binding(TrainConfig()) | value["config"], binding(config)
+    changed = [f"train.{key} was {old.get(key)}, is {new[key]}" for key in new if old.get(key) != new[key]]
+    if changed:
+        raise ConfigError(
+            f"{run.path(NAME)}: was made with {'; '.join(changed)}; go back to that, or take a fresh run_dir"
+        )
+    return value
+
+
+def _read(run: Folder) -> dict[str, Any] | None:
     where = run.path(NAME)
     try:
         data = run.read(NAME)
@@ -46,11 +60,17 @@ def load_checkpoint(run: Folder, config: TrainConfig) -> dict[str, Any] | None:
         ) from error
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise ManifestError(f"{where}: is not a {FORMAT} file; delete it to train again from the first round")
-    old, new = value["config"], binding(config)
-    changed = [f"train.{key} was {old.get(key)}, is {new[key]}" for key in new if old.get(key) != new[key]]
-    if changed:
-        raise ConfigError(f"{where}: was made with {'; '.join(changed)}; go back to that, or take a fresh run_dir")
     return value
+
+
+def read_weights(run: Folder) -> tuple[TrainConfig, dict[str, Any]] | None:
+    """The configuration and the weights of a run's trained model, or None where it has no checkpoint.
+
+    Raises:
+        ManifestError: The file is damaged or of another format.
+    """
+    value = _read(run)
+    return None if value is None else (TrainConfig(**value["config"]), value["model"])
 
 
 def binding(config: TrainConfig) -> dict[str, Any]:

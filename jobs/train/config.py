@@ -25,18 +25,24 @@ class TrainConfig:
     report_tokens_per_skill: int | None = None  # tokens of the report split per skill at the end; none: all
     eval_windows: int = 32  # windows evaluated at a time
     checkpoint_every: int = 1  # rounds between checkpoints
+    signal_tokens: int = 1024  # tokens of an arm or a skill behind each signal that the mixer asks for
+    signal_windows: int = 4  # windows of an arm or a skill whose gradients are compared
+    influence_damping: float = 0.1  # lambda of K-FAC, relative to the curvature's own size
+    probe_steps: int = 2  # optimizer steps of a probe of one arm (mixer aioli)
+    reference_run: str | None = None  # run whose trained model gives excess losses; none: trigrams of the pool
     wait_timeout_s: float = 900.0  # seconds without a new round before giving up
 
     def __post_init__(self) -> None:
-        counts = ("layers", "width", "heads", "seq_len", "windows_per_step", "threads", "eval_tokens_per_skill")
-        for name in (*counts, "eval_windows", "checkpoint_every"):
+        counts = ["layers", "width", "heads", "seq_len", "windows_per_step", "threads", "eval_tokens_per_skill"]
+        counts += ["eval_windows", "checkpoint_every", "signal_tokens", "signal_windows", "probe_steps"]
+        for name in counts:
             if getattr(self, name) < 1:
                 raise ConfigError(f"train.{name}: must be 1 or more, got {getattr(self, name)}")
         if self.report_tokens_per_skill is not None and self.report_tokens_per_skill < 1:
             raise ConfigError(f"train.report_tokens_per_skill: must be 1 or more, got {self.report_tokens_per_skill}")
         if self.width % (2 * self.heads):
             raise ConfigError(f"train.width: {self.width} is not a multiple of twice train.heads ({2 * self.heads})")
-        for name in ("learning_rate", "clip_norm", "wait_timeout_s"):
+        for name in ("learning_rate", "clip_norm", "wait_timeout_s", "influence_damping"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"train.{name}: must be above 0, got {getattr(self, name)}")
         for name in ("warmup_steps", "weight_decay", "seed"):

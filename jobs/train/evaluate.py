@@ -37,6 +37,12 @@ class EvaluationSet:
     skills: tuple[tuple[str, ...], ...]
     names: tuple[str, ...]
 
+    def of_skill(self, skill: str) -> Windows:
+        """The windows of one skill's documents, longest first; maybe none."""
+        members = [index for index, skills in enumerate(self.skills) if skill in skills]
+        chosen = np.isin(self.documents, members)
+        return Windows(self.windows.inputs[chosen], self.windows.targets[chosen])
+
     @property
     def measures(self) -> bool:
         """Whether any skill has a token to be measured on."""

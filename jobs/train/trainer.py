@@ -26,8 +26,10 @@ from prereq.jobs.train.config import TrainConfig
 from prereq.jobs.train.evaluate import Evaluation, evaluate, prepare
 from prereq.jobs.train.log import TrainingLog
 from prereq.jobs.train.model import ByteTransformer, make_optimizer
+from prereq.jobs.train.signals import Signals
 from prereq.jobs.train.windows import IGNORE, split_evenly, training_windows
 from prereq.selector.feed import Batch, Feed, WaitConfig
+from prereq.selector.rounds.run import RunInfo, read_run
 from prereq.selector.storage import Folder
 
 FINAL_FORMAT = "prereq.final/1"
@@ -108,14 +110,20 @@ class Trainer:
         self._tokens = 0
         self._initial: Evaluation | None = None  # control split, untrained
         self._latest: Evaluation | None = None  # control split, at the last evaluation
-        self._control = prepare(
-            self._feed.holdout("control"), self._feed.skills, config.seq_len, config.eval_tokens_per_skill
-        )
+        held = self._feed.holdout("control")
+        self._control = prepare(held, self._feed.skills, config.seq_len, config.eval_tokens_per_skill)
+        self._signals = Signals(self._run, self._info(), config, held)
         if not self._control.measures and self._feed.uses_feedback:
             raise PrereqError(
                 f"{self._run.name}: the mixer needs losses, but the holdout's control split holds no tokens of any "
                 "skill; build the pool with a larger holdout, or choose a mixer that uses no feedback"
             )
+
+    def _info(self) -> RunInfo:
+        info = read_run(self._run)  # there, since the feed has read it
+        if info is None:
+            raise PrereqError(f"{self._run.name}: run.json has gone; restore it")
+        return info
 
     def finished_before(self) -> TrainSummary | None:
         """The summary of a run that was trained to its end by an earlier call."""
@@ -152,7 +160,11 @@ class Trainer:
             self._log.keep_through(-1)
             self._initial = self._latest = self._evaluate_control()
             if self._control.measures:
-                self._feed.report_initial(self._initial.losses, eval_tokens=self._initial.eval_tokens)
+                self._feed.report_initial(
+                    self._initial.losses,
+                    eval_tokens=self._initial.eval_tokens,
+                    signals=self._signals.untrained().signals,
+                )
                 self._log.evaluation("initial", None, self._initial.mean)
                 self._say(f"untrained: mean control loss {self._initial.mean:.4f}")
             return
@@ -200,7 +212,13 @@ class Trainer:
         """Evaluate and report where the round is reported, then write a checkpoint where one is due."""
         if self._feed.round_ended and self._control.measures:
             self._latest = self._evaluate_control()
-            outcome = self._feed.report(self._latest.losses, eval_tokens=self._latest.eval_tokens)
+            measured = self._signals.measure(self._model, number)
+            outcome = self._feed.report(
+                self._latest.losses,
+                eval_tokens=self._latest.eval_tokens,
+                arm_losses=measured.arm_losses,
+                signals=measured.signals,
+            )
             self._log.evaluation(number, self._feed.state_dict()["step"], self._latest.mean)
             self._say(
                 f"round {number}: mean control loss {self._latest.mean:.4f}, {self._tokens:,} tokens, "

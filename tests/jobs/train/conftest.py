@@ -102,13 +102,15 @@ def write_pool(folder: Path, holdout_skills: tuple[str, ...] = SKILLS) -> Path:
 class Lessons:
     """A run on a pool, and its sampler."""
 
-    def __init__(self, folder: Path, pool: Path, mixer: str, **settings: Any) -> None:
+    def __init__(
+        self, folder: Path, pool: Path, mixer: str, parameters: dict[str, Any] | None = None, **settings: Any
+    ) -> None:
         self.folder = folder
         self.config = SamplerConfig(**{"rounds": 3, "batches_per_round": 2, "global_batch": 8, **settings})
         opened = Pool(str(pool))
         arms = opened.arms()
         influence = Influence(train=arms.skills, eval=arms.skills, matrix=np.eye(len(arms.skills)).tolist())
-        made = make_mixer(mixer, {}, arms, influence)
+        made = make_mixer(mixer, parameters or {}, arms, influence)
         facts = {
             "pool": str(pool),
             "pool_sha256": opened.sha256,
@@ -121,7 +123,7 @@ class Lessons:
                 "signals": list(made.required_signals),
             },
         }
-        drawing = {**self.config.drawing_keys(), "pool": opened.sha256, "mixer": mixer}
+        drawing = {**self.config.drawing_keys(), "pool": opened.sha256, "mixer": {"name": mixer, "parameters": parameters or {}}}
         info = start_run(Folder(folder), facts, drawing)
         self.sampler = Sampler(Folder(folder), info, opened, made, self.config)
 

@@ -1,0 +1,119 @@
+"""Influence by K-FAC: how much a step along one gradient lowers the loss of another text, curvature accounted for.
+
+For a linear layer the Hessian of the loss is about B (x) C, with C = E[x x'] of its inputs and B = E[d d'] of the
+gradients at its outputs, so that H^-1 vec(G) = vec(B^-1 G C^-1). All linear layers of attention and feed-forward count;
+embeddings, norms and the head do not.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from prereq.jobs.train.gradients import evenly
+from prereq.jobs.train.windows import IGNORE, Windows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KroneckerFactors:
+    """Curvature of one layer, damped: B `(out, out)` and C `(in, in)`, float64."""
+
+    outputs: Tensor
+    inputs: Tensor
+
+    def solve(self, gradient: Tensor) -> Tensor:
+        """B^-1 G C^-1 `(out, in)` of a gradient G `(out, in)`."""
+        left = torch.linalg.solve(self.outputs, gradient.double())
+        return torch.linalg.solve(self.inputs, left.T).T
+
+
+def damped(outputs: Tensor, inputs: Tensor, damping: float) -> KroneckerFactors:
+    """B + sqrt(l) I and C + sqrt(l) I, with l = damping * (mean of B's diagonal) * (mean of C's diagonal).
+
+    The product is then B (x) C + l I and two mixed terms; that l is relative makes it mean the same for every layer and
+    at every stage of training.
+
+    Source:
+        Martens & Grosse 2015, "Optimizing neural networks with Kronecker-factored approximate curvature",
+        arXiv:1503.05671, section 6.3, with sqrt(l) on each factor scaled by its own mean diagonal.
+    """
+    sides = []
+    for side in (outputs.double(), inputs.double()):
+        level = float(side.diagonal().mean())
+        level = level if level > 0 else 1.0  # a layer that the loss does not reach: its gradient is 0 too
+        sides.append(side + damping**0.5 * level * torch.eye(len(side), dtype=torch.float64, device=side.device))
+    return KroneckerFactors(outputs=sides[0], inputs=sides[1])
+
+
+def kronecker_factors(
+    model: nn.Module, windows: Windows, most: int, damping: float, skip: tuple[str, ...] = ("head",)
+) -> dict[str, KroneckerFactors]:
+    """Factors of every linear layer but those skipped, by the name of its weight, from some windows of text.
+
+    Args:
+        model: int64 tokens `(n, t)` -> logits `(n, t, vocabulary)`.
+        windows: Texts that the curvature is taken at.
+        most: Windows to use.
+        damping: As in `damped`.
+        skip: Names of modules that do not count.
+    """
+    layers = {name: m for name, m in model.named_modules() if isinstance(m, nn.Linear) and name not in skip}
+    sums: dict[str, list[Tensor]] = {}
+    positions = 0
+    device = next(model.parameters()).device
+    with _watched(layers, sums):
+        for index in evenly(len(windows.inputs), most):
+            inputs, targets = (torch.from_numpy(side[index : index + 1]).to(device) for side in windows)
+            loss = F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="sum")
+            torch.autograd.grad(loss, list(model.parameters()))
+            positions += int((targets != IGNORE).sum())
+    return {
+        f"{name}.weight": damped(outputs / positions, inputs / positions, damping)
+        for name, (outputs, inputs) in sums.items()
+    }
+
+
+@contextmanager
+def _watched(layers: Mapping[str, nn.Linear], sums: dict[str, list[Tensor]]) -> Iterator[None]:
+    """Inside, every backward pass adds d d' and x x' of each layer to `sums[name]`."""
+
+    def watch(name: str, layer: nn.Linear) -> Any:
+        sums[name] = [
+            torch.zeros(size, size, dtype=torch.float64, device=layer.weight.device)
+            for size in (layer.out_features, layer.in_features)
+        ]
+
+        def forward(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+            entered = args[0].detach().flatten(0, -2).double()
+
+            def backward(gradient: Tensor) -> None:
+                left = gradient.detach().flatten(0, -2).double()
+                used = left.abs().sum(dim=1) > 0  # padding has no loss behind it
+                sums[name][0] += left.T @ left
+                sums[name][1] += entered[used].T @ entered[used]
+
+            if output.requires_grad:
+                output.register_hook(backward)
+
+        return layer.register_forward_hook(forward)
+
+    handles = [watch(name, layer) for name, layer in layers.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def preconditioned(gradient: Mapping[str, Tensor], factors: Mapping[str, KroneckerFactors]) -> dict[str, Tensor]:
+    """H^-1 g by layer. Its inner product with the gradient of a text is the influence of the text: larger is more useful.
+
+    Source:
+        Zhang et al. 2024, Quad, arXiv:2409.16986, section 3.2: I = - grad L(D_r)' (H + l I)^-1 grad L(z), of which a
+        step against grad L(z) takes the sign away.
+    """
+    return {name: factor.solve(gradient[name]) for name, factor in factors.items()}
