@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-INTERVAL = 0.25  # seconds between two looks at the tree
+INTERVAL = 0.5  # seconds between two looks at the tree
 MIB = 1024.0  # KiB in a MiB: /proc counts in KiB
 _STAGE = re.compile(r" *([a-z-]+)  +([0-9.]+) s  (.*)")  # a finished stage, as `jobs.progress` says it
 

@@ -44,6 +44,8 @@ LISTED = pa.schema(
 )
 STRINGS = pa.list_(pa.string())
 FATES = pa.schema([("kind", pa.string()), ("component", pa.int64()), ("labels", STRINGS), ("sources", STRINGS)])
+_KINDS = (None, "exact", "near")
+_KEPT, _EXACT, _NEAR = range(3)
 ADDED = ("content", "component", "merged_sources")  # columns that these stages add to documents
 
 
@@ -158,14 +160,17 @@ class PartCorpus:
             result[lo:hi] = self._signed(part, "length").to_numpy()
         return result
 
-    def bands(self, first: int, stop: int) -> HashArray:
-        """`(stop - first, n)` band keys."""
-        result = np.empty((stop - first, self.documents), dtype=np.uint64)
+    def bands(self, first: int, stop: int, rows: IntArray | None = None) -> HashArray:
+        """`(stop - first, len(rows))` band keys of some ascending rows, or of all."""
         names = [_band_name(index) for index in range(first, stop)]
-        for part, lo, hi in self._parts():
+        result = np.empty((stop - first, self.documents if rows is None else len(rows)), dtype=np.uint64)
+        parts = self.split(rows) if rows is not None else ((part, slice(None)) for part, _, _ in self._parts())
+        done = 0
+        for part, own in parts:
             table = pq.read_table(self._files[part][2], columns=names)
-            for index, name in enumerate(names):
-                result[index, lo:hi] = table.column(name).to_numpy()
+            columns = [table.column(name).to_numpy()[own] for name in names]
+            result[:, done : done + len(columns[0])] = columns
+            done += len(columns[0])
         return result
 
     def sketches(self, rows: IntArray) -> SketchArray:
@@ -205,27 +210,27 @@ class PartCorpus:
 def find(output: str, files: Sequence[tuple[str, int, str]], config: DuplicatesConfig) -> dict[str, int]:
     """Find the duplicates of the whole corpus; list them, and write every part's fates."""
     corpus = PartCorpus(files, config)
-    found = find_duplicates(corpus, config)
-    kinds = np.full(corpus.documents, "", dtype="<U5")
-    kinds[found.dropped] = np.where(found.exact[found.dropped], "exact", "near")
+    found = find_duplicates(corpus, config, output)
+    kinds = np.full(corpus.documents, _KEPT, dtype=np.int8)
+    kinds[found.dropped] = np.where(found.exact[found.dropped], _EXACT, _NEAR)
     labels, sources = _list_dropped(f"{output}/duplicates.parquet", corpus, found, kinds)
     for part, (lo, hi) in enumerate(zip(corpus.starts[:-1].tolist(), corpus.starts[1:].tolist(), strict=True)):
         fates = {
-            "kind": [kind or None for kind in kinds[lo:hi].tolist()],
+            "kind": [_KINDS[kind] for kind in kinds[lo:hi].tolist()],
             "component": found.component[lo:hi],
             "labels": [labels.get(row) for row in range(lo, hi)],
             "sources": [sources.get(row) for row in range(lo, hi)],
         }
         pq.write_table(pa.table(fates, schema=FATES), f"{output}/fates-{part:05d}.parquet", compression="zstd")
     return {
-        "exact": int(np.count_nonzero(kinds == "exact")),
-        "near": int(np.count_nonzero(kinds == "near")),
+        "exact": int(np.count_nonzero(kinds == _EXACT)),
+        "near": int(np.count_nonzero(kinds == _NEAR)),
         "components": len(distinct(found.component)),
     }
 
 
 def _list_dropped(
-    path: str, corpus: PartCorpus, found: Duplicates, kinds: npt.NDArray[np.str_]
+    path: str, corpus: PartCorpus, found: Duplicates, kinds: npt.NDArray[np.int8]
 ) -> tuple[Mapping[int, list[str]], Mapping[int, list[str]]]:
     """Write a row per dropped document, in corpus order; return the labels and sources that survivors gain, by row."""
     survivors = distinct(found.survivor[found.dropped])
@@ -241,7 +246,7 @@ def _list_dropped(
             columns = {
                 "id": table.column("id"),
                 "survivor": names.take(pa.array(np.searchsorted(survivors, found.survivor[rows]))),
-                "kind": kinds[rows].tolist(),
+                "kind": [_KINDS[kind] for kind in kinds[rows].tolist()],
                 "similarity": found.similarity[rows],
                 "source": table.column("source"),
                 "place": table.column("place"),

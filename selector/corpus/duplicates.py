@@ -25,12 +25,14 @@ from prereq.graph.errors import ConfigError
 from prereq.selector.corpus.candidates import PairFinder, shared
 from prereq.selector.corpus.minhash import SketchArray, choose_bands
 from prereq.selector.corpus.shingles import HashArray, IntArray, Unit, distinct
+from prereq.selector.corpus.spilled import SpilledSets
 from prereq.selector.corpus.verdict import FloatArray, Verdict
 
 BoolArray = npt.NDArray[np.bool_]
 
-BANDS_AT_ONCE = 6  # bands read together: 8 bytes per document each
-BATCH_CHARACTERS = 1 << 25  # text whose shingle sets are in memory together, unless one group of candidates is larger
+SCANNED_AT_ONCE = 2  # bands read together of all documents: 8 bytes per document each
+BANDS_AT_ONCE = 6  # bands read together of the candidates; a large bucket is split by the next of them
+BATCH_CHARACTERS = 1 << 24  # text whose shingle sets are in memory together, unless one group of candidates is larger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +109,8 @@ class Corpus(Protocol):
         """`(n,)` characters of the normal forms."""
         ...
 
-    def bands(self, first: int, stop: int) -> HashArray:
-        """`(stop - first, n)` band keys."""
+    def bands(self, first: int, stop: int, rows: IntArray | None = None) -> HashArray:
+        """`(stop - first, len(rows))` band keys of some rows, or of all."""
         ...
 
     def sketches(self, rows: IntArray) -> SketchArray:
@@ -146,18 +148,23 @@ class Duplicates:
         return np.flatnonzero(self.survivor != np.arange(len(self.survivor)))
 
 
-def find_duplicates(corpus: Corpus, config: DuplicatesConfig) -> Duplicates:
+def find_duplicates(corpus: Corpus, config: DuplicatesConfig, scratch: str | None = None) -> Duplicates:
     """Apply the rules of this module to a corpus.
 
-    Memory: about 180 bytes per document (digests and their order, keys of `BANDS_AT_ONCE` bands, fates), `num_perm`
-    bytes and the id per document that shares a band, 24 bytes per pair, the shingle sets of one batch of candidates.
+    Memory: about 90 bytes per document (digests and their order, keys of `SCANNED_AT_ONCE` bands, fates), `num_perm` +
+    48 bytes and the id per document that shares a band, 24 bytes per pair, the shingle sets of one batch of candidates.
+
+    Args:
+        corpus: Read column by column; each text that is compared is read once.
+        config: The rules.
+        scratch: Folder for a nameless file of the compared documents' shingles, 8 bytes each; default: the system's.
     """
     lengths = corpus.lengths()
     leader = _exact_leaders(corpus, lengths, config)
     survivor, component = leader.copy(), leader.copy()
     similarity = np.ones(corpus.documents)
     if config.near:
-        near = _near_duplicates(corpus, lengths, leader, config)
+        near = _near_duplicates(corpus, lengths, leader, config, scratch)
         survivor[near.rows] = near.rows[near.survivor]
         similarity[near.rows] = near.similarity
         component[near.rows] = near.rows[near.component]
@@ -185,21 +192,32 @@ def survivor_order(lengths: IntArray, ids: pa.Array, keep: str) -> IntArray:
 
 def _exact_leaders(corpus: Corpus, lengths: IntArray, config: DuplicatesConfig) -> IntArray:
     """`(n,)` the row that stays of each document's exact duplicates; its own row where it has none."""
-    high, low = corpus.content()
-    order = np.lexsort((low, high))
-    same = (high[order][1:] == high[order][:-1]) & (low[order][1:] == low[order][:-1])
-    group = np.empty(corpus.documents, dtype=np.int64)
-    group[order] = np.concatenate([[0], np.cumsum(~same)]) if len(order) else 0
-    several = np.zeros(corpus.documents, dtype=np.bool_)
-    several[order[1:][same]] = True
-    several[order[:-1][same]] = True
-    rows = np.flatnonzero(several)
+    # order: rows by digest; begins: where a digest differs from the one before
+    order, begins = _by_digest(corpus.content())
+    several = ~begins
+    several[:-1] |= ~begins[1:]
+    members = np.flatnonzero(several)
+    rows, group = order[members], np.cumsum(begins[members])
     leader = np.arange(corpus.documents)
     if len(rows):
-        ranked = rows[survivor_order(lengths[rows], corpus.ids(rows), config.keep)]
-        groups, places = np.unique(group[ranked], return_index=True)
-        leader[rows] = ranked[places[np.searchsorted(groups, group[rows])]]
+        ascending = np.argsort(rows)
+        rows, group = rows[ascending], group[ascending]
+        by_rank = survivor_order(lengths[rows], corpus.ids(rows), config.keep)
+        groups, places = np.unique(group[by_rank], return_index=True)
+        leader[rows] = rows[by_rank][places[np.searchsorted(groups, group)]]
     return leader
+
+
+def _by_digest(content: HashArray) -> tuple[IntArray, BoolArray]:
+    """The order `(n,)` that sorts digests `(2, n)`, and where a digest is not equal to the one before in that order."""
+    order = np.lexsort((content[1], content[0]))
+    begins = np.ones(len(order), dtype=np.bool_)
+    if len(order):
+        begins[1:] = False
+    for half in content:
+        ordered = half[order]
+        begins[1:] |= ordered[1:] != ordered[:-1]
+    return order, begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,32 +228,30 @@ class _Near:
     similarity: FloatArray
 
 
-def _near_duplicates(corpus: Corpus, lengths: IntArray, leader: IntArray, config: DuplicatesConfig) -> _Near:
+def _near_duplicates(
+    corpus: Corpus, lengths: IntArray, leader: IntArray, config: DuplicatesConfig, scratch: str | None
+) -> _Near:
     bands, _ = config.banding()
     unique = leader == np.arange(corpus.documents)
     meets = np.zeros(corpus.documents, dtype=np.bool_)
-    for first in range(0, bands, BANDS_AT_ONCE):
-        for keys in corpus.bands(first, min(bands, first + BANDS_AT_ONCE)):
-            rows = np.flatnonzero(unique)
-            meets[rows[shared(keys[rows])]] = True
+    for first in range(0, bands, SCANNED_AT_ONCE):
+        for keys in corpus.bands(first, min(bands, first + SCANNED_AT_ONCE)):
+            meets[unique] |= shared(keys[unique])
     rows = np.flatnonzero(meets)
     order = survivor_order(lengths[rows], corpus.ids(rows), config.keep)
     finder = PairFinder(corpus.sketches(rows)[order], config.threshold)
-    rows = rows[order]
     for first in range(0, bands, BANDS_AT_ONCE):
-        block = corpus.bands(first, min(bands, first + BANDS_AT_ONCE))[:, rows]
+        block = corpus.bands(first, min(bands, first + BANDS_AT_ONCE), rows)[:, order]
         for index, keys in enumerate(block):
             finder.add(keys, block[(index + 1) % len(block)])
-    return _decide(corpus, lengths, rows, finder.pairs(), config.threshold)
-
-
-def _decide(corpus: Corpus, lengths: IntArray, rows: IntArray, pairs: IntArray, threshold: float) -> _Near:
-    """Measure pairs and go through the candidates in survivor order, batch by batch of connected candidates."""
-    verdict = Verdict(len(rows), threshold)
-    for members, batch in _batches(pairs, lengths[rows]):
-        ascending = np.sort(rows[members])
-        sets = dict(zip(ascending.tolist(), corpus.shingle_sets(ascending), strict=True))
-        verdict.judge(batch, {int(member): sets[int(rows[member])] for member in members})
+    rows = rows[order]
+    pairs = finder.pairs()
+    verdict = Verdict(len(rows), config.threshold)
+    compared = np.sort(rows[distinct(pairs)])
+    with SpilledSets(compared, corpus.shingle_sets(compared), scratch) as sets:
+        # survivor order within a batch of connected candidates is all that a verdict depends on
+        for members, batch in _batches(pairs, lengths[rows]):
+            verdict.judge(batch, {int(member): sets.of(int(rows[member])) for member in members})
     return _Near(rows, *verdict.arrays())
 
 

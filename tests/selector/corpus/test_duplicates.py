@@ -36,8 +36,8 @@ class TextCorpus:
     def lengths(self):
         return self.signed.lengths
 
-    def bands(self, first, stop):
-        return self.signed.bands[first:stop]
+    def bands(self, first, stop, rows=None):
+        return self.signed.bands[first:stop] if rows is None else self.signed.bands[first:stop, rows]
 
     def sketches(self, rows):
         return self.signed.sketches[rows]
