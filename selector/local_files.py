@@ -159,5 +159,10 @@ def _fsync_folder(path: str) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        raise PrereqError(
+            f"{path}: a file's name could not be made durable ({error.strerror}); free space or mend the folder and "
+            "start again"
+        ) from error
     finally:
         os.close(descriptor)

@@ -5,7 +5,7 @@ import logging
 import numpy as np
 
 from prereq.graph.errors import FeedbackError, PrereqError
-from prereq.graph.influence import load_influence
+from prereq.graph.influence import decode_influence
 from prereq.selector.mixers import make_mixer
 from prereq.selector.mixers.protocol import Mixer, Observation
 from prereq.selector.mixers.simplex import FloatArray
@@ -45,9 +45,10 @@ class Trial:
     """
 
     def __init__(self, run: Folder, info: RunInfo, pool: str) -> None:
-        self._run, self._mixer, self._arms = run, None, 0
-        if info.uses_feedback and info.parameters is not None:
-            self._mixer = self._open(info, pool)
+        self._run, self._info, self._pool = run, info, pool
+        self._mixer: Mixer | None = None
+        self._arms = 0
+        self._told = False
 
     def check(self, report: Feedback) -> None:
         """Put a report through `update` on the mixer's first state, and forget the result.
@@ -58,6 +59,8 @@ class Trial:
         Raises:
             FeedbackError: The mixer refuses it.
         """
+        if self._mixer is None and self._info.uses_feedback and self._info.parameters is not None:
+            self._mixer = self._open()  # once more at each report: a sampler may be just starting
         if self._mixer is None:
             return
         try:
@@ -65,15 +68,18 @@ class Trial:
         except FeedbackError as error:
             raise FeedbackError(f"{error}; nothing was recorded") from error
 
-    def _open(self, info: RunInfo, pool: str) -> Mixer | None:
+    def _open(self) -> Mixer | None:
+        info = self._info
         try:
-            arms = Pool(pool).arms()
+            arms = Pool(self._pool).arms()
             known = self._run.exists("influence.parquet")
-            influence = load_influence(self._run.path("influence.parquet")) if known else None
+            influence = decode_influence(self._run.read("influence.parquet"), "influence.parquet") if known else None
             self._arms = len(arms.ids)
             return make_mixer(info.mixer, info.parameters or {}, arms, influence)
         except (PrereqError, OSError) as error:
-            _log.warning(
+            log = _log.debug if self._told else _log.warning
+            self._told = True
+            log(
                 "%s: reports cannot be tried on the mixer before they are recorded (%s); the sampler will check them",
                 self._run.name,
                 error,
