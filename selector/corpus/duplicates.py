@@ -241,9 +241,9 @@ def _near_duplicates(
     order = survivor_order(lengths[rows], corpus.ids(rows), config.keep)
     finder = PairFinder(corpus.sketches(rows)[order], config.threshold)
     for first in range(0, bands, BANDS_AT_ONCE):
-        block = corpus.bands(first, min(bands, first + BANDS_AT_ONCE), rows)[:, order]
+        block = corpus.bands(first, min(bands, first + BANDS_AT_ONCE), rows)
         for index, keys in enumerate(block):
-            finder.add(keys, block[(index + 1) % len(block)])
+            finder.add(keys[order], block[(index + 1) % len(block)][order])
     rows = rows[order]
     pairs = finder.pairs()
     verdict = Verdict(len(rows), config.threshold)
