@@ -61,8 +61,9 @@ def _read_stream(stream: BinaryIO, options: ipc.IpcReadOptions, size: int) -> Ro
         yield Lost(row + 1, "damaged_stream", f"nothing behind row {row} can be read: {error}", 1, size - read)
         return
     _seek(stream, read)
-    if not stream.read(len(_END_MARKS[0])).startswith(_END_MARKS):
-        yield Lost(row + 1, "damaged_stream", f"the stream has no end mark, so what was behind row {row} is missing")
+    if stream.read(len(_END_MARKS[0]) + 1) not in _END_MARKS:  # damage may look like an end mark in the middle
+        detail = f"behind row {row} the stream does not end with an end mark, so what was there is missing"
+        yield Lost(row + 1, "damaged_stream", detail, 1, size - read)
 
 
 def _read_file(stream: BinaryIO, options: ipc.IpcReadOptions, size: int) -> Rows:

@@ -7,7 +7,7 @@ holds one line, one text file or one batch of Parquet rows in memory.
 import json
 import os
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -81,7 +81,7 @@ def read_jsonl(source: Iterator[bytes], max_bytes: int) -> Rows:
 
 def _json_row(number: int, line: bytes) -> Row | Lost:
     try:
-        value = json.loads(line.decode())
+        value = json.loads(line.decode(), object_pairs_hook=_object)
     except UnicodeDecodeError as error:
         return Lost(number, "invalid_utf8", str(error))
     except (ValueError, RecursionError) as error:  # not JSON, a number of over 4300 digits, or nested too deep
@@ -89,6 +89,14 @@ def _json_row(number: int, line: bytes) -> Row | Lost:
     if isinstance(value, dict):
         return Row(number, value)
     return Lost(number, "not_an_object", f"a line must hold a JSON object, this one holds {type(value).__name__}")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; two lines that damage made one would else be the second, and the first be gone without a word."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise ValueError("a key appears twice in one object")
+    return value
 
 
 def read_text(source: Iterator[bytes], name: str, max_bytes: int) -> Rows:

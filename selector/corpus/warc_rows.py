@@ -1,10 +1,12 @@
 """Rows of WARC files: the text of every page that was fetched, and every text that was made from one.
 
 Read by warcio (extra `warc`). A row is a `conversion` record (WET files), or a `response` or `resource` of HTML or
-plain text that was answered with 200. Other records (requests, images, redirects, notes on the crawl) are no rows.
+plain text that was answered with 200. Other records (requests, images, redirects, notes on the crawl) are no rows. A
+record that names no type of record, status or media type that exists is none of them: it is lost, and listed.
 """
 
 import io
+import re
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any, BinaryIO, cast
@@ -16,6 +18,16 @@ from prereq.selector.corpus.streams import Damaged
 
 _HTML = ("text/html", "application/xhtml+xml")
 _PLAIN = "text/plain"
+_RECORDS = frozenset(
+    ("warcinfo", "request", "response", "resource", "metadata", "revisit", "conversion", "continuation")
+)
+_OTHER_SCHEMES = ("dns", "ftp", "ftps", "sftp", "gopher", "gemini", "whois", "nntp", "news", "data", "about", "urn")
+# what a record that is no page may say that it is: any application, image, ..., but of text only what exists
+_MEDIA = re.compile(
+    r"(application|audio|chemical|font|image|message|model|multipart|video)/[a-z0-9!#$&^_.+*-]+"
+    r"|text/(x-.*|vnd\..*|css|csv|calendar|dns|ecmascript|enriched|javascript|json|markdown|richtext|rtf|"
+    r"tab-separated-values|troff|turtle|vcard|vtt|xml|xsl|yaml|html|plain|\*)"
+)
 _DECODED = ("", "identity", "gzip", "x-gzip", "deflate", "br")
 _PACKED = b"\x1f\x8b"  # how gzip begins
 _STEP = 2**16  # bytes
@@ -109,7 +121,8 @@ def _record(number: int, record: Any, max_bytes: int) -> Row | Lost | None:
         return Lost(number, "damaged_record", f"an answer without HTTP headers: {error}")
     kind, charset = _content_type(record)
     if not _is_text(record, kind):
-        return None
+        problem = _doubt(record, kind)
+        return None if problem is None else Lost(number, *problem)
     encoding = (http.get_header("content-encoding") or "" if http else "").strip().lower()
     if encoding not in _DECODED:
         return Lost(number, "unknown_encoding", f"content-encoding {encoding[:40]!r} is not read")
@@ -158,6 +171,25 @@ def _is_text(record: Any, kind: str) -> bool:
     if record.rec_type == "response" and record.http_headers is not None:
         return record.http_headers.get_statuscode() == "200" and (kind in _HTML or kind == _PLAIN)
     return record.rec_type == "resource" and (kind in _HTML or kind == _PLAIN)
+
+
+def _doubt(record: Any, kind: str) -> tuple[str, str] | None:
+    """(reason, detail) where a record that is no row may have been one before it was damaged."""
+    if record.rec_type not in _RECORDS:
+        return "unknown_record", f"no record is of type {str(record.rec_type)[:40]!r}"
+    if record.rec_type == "response":
+        if record.http_headers is None:
+            uri = record.rec_headers.get_header("WARC-Target-URI") or ""
+            known = uri.partition(":")[0] in _OTHER_SCHEMES
+            return None if known else ("damaged_record", f"a response from the address {uri[:40]!r}")
+        status = record.http_headers.get_statuscode()
+        if not (status.isdecimal() and len(status) == 3):
+            return "damaged_record", f"an answer with the status {status[:40]!r}"
+        if status != "200":
+            return None
+    if record.rec_type in ("response", "resource", "conversion") and not _MEDIA.fullmatch(kind):
+        return "unknown_type", f"no content is of type {kind[:40]!r}"
+    return None
 
 
 def _content_type(record: Any) -> tuple[str, str | None]:

@@ -87,6 +87,15 @@ def test_a_stream_cut_between_two_batches_is_noticed():
     assert lost(rows) == [(21, "damaged_stream")]
 
 
+def test_what_looks_like_an_end_mark_in_the_middle_is_no_end():
+    data = arrow()
+    whole = arrow(DOCUMENTS[:20])
+    for mark in (b"\0\0\0\0", b"\xff\xff\xff\xff\0\0\0\0"):
+        rows = rows_of(whole[:-8] + mark + data[len(whole) - 8 :])
+        assert kept(rows) == WANTED[:20]
+        assert lost(rows) == [(21, "damaged_stream")]
+
+
 def test_damage_in_a_batch_of_a_file_costs_that_batch():
     data = bytearray(arrow(footed=True))
     place = data.index(b"the text of 20")

@@ -65,6 +65,11 @@ def test_a_line_that_is_no_json_object_is_lost_alone():
     ]
 
 
+def test_two_lines_that_damage_made_one_are_not_taken_for_the_second():
+    rows = rows_of(b'{"id": "a", "text": "x", "id": "b", "text": "y"}\n{"id": "c", "text": {"n": 1, "n": 2}}\n')
+    assert lost(rows) == [(1, "invalid_json"), (2, "invalid_json")]
+
+
 def test_a_byte_order_mark_is_dropped_at_the_start_only():
     assert rows_of(b'\xef\xbb\xbf{"id": "a"}\n\xef\xbb\xbf{"id": "b"}')[0] == Row(1, {"id": "a"})
     assert lost(rows_of(b'{"id": "a"}\n\xef\xbb\xbf{"id": "b"}')) == [(2, "invalid_json")]

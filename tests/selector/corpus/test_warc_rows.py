@@ -155,3 +155,32 @@ def test_a_missing_library_is_named_before_anything_is_read(tmp_path: Any, monke
         ConfigError, match=r"a.warc.gz: reading WARC needs warcio and selectolax; install .*prereq\[warc\]"
     ):
         find_inputs(SourceConfig(name="s", paths=(str(tmp_path),)))
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ((b"WARC-Type: response", b"WARC-Type: resqonse"), "unknown_record"),
+        ((b"WARC-Target-URI", b"WARC-Tasget-URI"), "damaged_record"),
+        ((b": https://", b": htps://"), "damaged_record"),
+        ((b" 200 OK", b" 200\xa0OK"), "damaged_record"),
+        ((b"Content-Type: text/html", b"Content-Type: text/hxml"), "unknown_type"),
+        ((b"\r\nContent-Type: text/html", b"\r\nContent-Tyqe: text/html"), "unknown_type"),
+    ],
+)
+def test_a_page_that_damage_turned_into_something_unknown_is_listed(damage: tuple[bytes, bytes], reason: str):
+    data = response(PAGE)
+    assert damage[0] in data
+    assert lost(rows_of(data.replace(*damage))) == [(1, reason)]
+
+
+def test_records_that_are_something_else_are_no_rows_and_not_lost():
+    others = [
+        response(b"\x89PNG", "image/png"),
+        response(PAGE, status="404 Not Found"),
+        response(b"a { }", "text/css"),
+        record("response", b"20260101", 1, "text/dns", **{"WARC-Target-URI": "dns:example.org"}),
+        record("metadata", b"x: y", 1, "application/warc-fields"),
+        record("conversion", b"%PDF", 1, "application/pdf"),
+    ]
+    assert rows_of(b"".join(others)) == []
