@@ -78,6 +78,12 @@ VERBS = (
         "say what a pool or a run (or its folder) holds, and whether it is whole",
         "{run_dir}, {pool_dir}: read only",
     ),
+    Verb(
+        "export",
+        "prereq.jobs.export",
+        "a run's rounds (or its folder's) for Megatron, nanoGPT, MosaicML, Hugging Face or Parquet",
+        "{run_dir}: read its committed rounds and write them in another format",
+    ),
 )
 
 
@@ -101,6 +107,8 @@ def make_parser() -> argparse.ArgumentParser:
             added = verbs.add_parser(verb.name, parents=[shared], help=verb.help, description=verb.help)
             if verb.name == "sample":
                 added.add_argument("--repair", type=int, metavar="N", help="write damaged shards of round N again")
+            if verb.name == "export":
+                _add_export_options(added)
             if verb.name == "inspect":
                 added.add_argument("--verify", action="store_true", help="check every digest; exit 2 where one fails")
                 added.add_argument("--follow", action="store_true", help="a line per round and report until the end")
@@ -115,6 +123,15 @@ def _add_graph(verbs: Any, shared: argparse.ArgumentParser) -> None:
     actions.add_parser("check", parents=[shared], help="is it sound?", description=help_text)
     show = actions.add_parser("show", parents=[shared], help="stages, chains, a drawing", description=help_text)
     show.add_argument("--svg", metavar="FILE", help="draw it into a file")
+
+
+def _add_export_options(parser: argparse.ArgumentParser) -> None:
+    formats = "megatron, nanogpt, mds, datasets or parquet"
+    parser.add_argument("--to", required=True, metavar="FORMAT", help=formats)
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder that is made")
+    parser.add_argument("--rounds", default=":", metavar="a:b", help="rounds a to b - 1 (all that are committed)")
+    parser.add_argument("--tokenizer", metavar="NAME", help="bytes or a tokenizer.json (the run's own)")
+    parser.add_argument("--eod", metavar="TOKEN", help="behind each document: its number or name, or none")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -178,7 +195,9 @@ def _run_verb(args: argparse.Namespace) -> int:
         if args.set:
             raise ConfigError(f"--set {args.set[0]}: changes for all runs of a sweep belong under `set:` in its file")
         return int(importlib.import_module(verb.module).main_sweep(args.config, args))
-    if verb.name in ("report", "inspect") and _is_folder(args.config):  # of a run or a pool, without a configuration
+    if verb.name in ("report", "inspect", "export") and _is_folder(
+        args.config
+    ):  # of a run or a pool, without a configuration
         if args.set:
             raise ConfigError(f"--set {args.set[0]}: {args.config} is a folder, not a configuration; leave --set out")
         if args.dry_run:
