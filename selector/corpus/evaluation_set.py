@@ -57,8 +57,29 @@ def read_evaluation_set(path: str, skills: Sequence[str], tokenizer: Tokenizer, 
     return pa.Table.from_pylist(sorted(full, key=lambda row: row["id"]), schema=HOLDOUT_SCHEMA)
 
 
-def file_digest(path: str) -> str:
-    """sha256 of an evaluation set's bytes.
+def read_labelled(path: str, skills: Sequence[str]) -> list[tuple[str, str, frozenset[int]]]:
+    """Name, text and skills (by position) of each row of a labelled sample, `text, skills` and maybe `id`.
+
+    Args:
+        path: `.jsonl` (UTF-8, one object a line) or `.parquet`.
+        skills: Ids that the graph has.
+
+    Raises:
+        TableError: The file cannot be read, holds no row, or a row lacks a field or names an unknown skill.
+        ConfigError: The file is of another kind.
+    """
+    place = {skill: number for number, skill in enumerate(skills)}
+    found = []
+    for row, where in _rows(Path(path), "tagging.labelled"):
+        checked = _checked({"id": where, **row} if isinstance(row, Mapping) else row, where, skills)
+        found.append((checked["id"], checked["text"], frozenset(place[skill] for skill in checked["skills"])))
+    if not found:
+        raise TableError(f"{path}: holds no document; leave tagging.labelled out to use held-back weak labels")
+    return found
+
+
+def file_digest(path: str, key: str = "holdout.path") -> str:
+    """sha256 of the bytes of a user's file; `key` names the setting in an error.
 
     Raises:
         ConfigError: The file cannot be read.
@@ -67,10 +88,10 @@ def file_digest(path: str) -> str:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise ConfigError(f"holdout.path: {path} cannot be read ({error.strerror})") from error
+        raise ConfigError(f"{key}: {path} cannot be read ({error.strerror})") from error
 
 
-def _rows(path: Path) -> Iterator[tuple[Any, str]]:
+def _rows(path: Path, key: str = "holdout.path") -> Iterator[tuple[Any, str]]:
     """Each row with the place it came from."""
     try:
         if path.suffix == ".parquet":
@@ -83,7 +104,7 @@ def _rows(path: Path) -> Iterator[tuple[Any, str]]:
                 if line.strip():
                     yield json.loads(line), f"{path} line {number}"
         else:
-            raise ConfigError(f"holdout.path: {path} ends in {path.suffix!r}; expected .jsonl or .parquet")
+            raise ConfigError(f"{key}: {path} ends in {path.suffix!r}; expected .jsonl or .parquet")
     except (OSError, ValueError, pa.ArrowInvalid) as error:
         if isinstance(error, ConfigError):
             raise

@@ -7,6 +7,7 @@ are cut out of what it reads, in training as later: a document that needs the cl
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +35,7 @@ _TELLING = 0.5
 class Example:
     """A document to learn from or to be judged by."""
 
-    words: str  # as `document_words` gives them
+    words: str  # as `document_words` or `document_text` gives them
     skills: frozenset[int]  # weak labels
 
 
@@ -47,6 +48,13 @@ class Judgement:
     top_1: float  # share of them whose likeliest skill is a weak label
     precision: float  # share of right ones among its tags
     recall: float  # share of weak labels among its tags
+
+
+class Scorer(Protocol):
+    """What gives texts their likeliest skills."""
+
+    def tags(self, lines: Sequence[str], threshold: float, max_skills: int) -> list[dict[int, float]]:
+        """Skill -> probability of the likeliest skills at or above the threshold, per line; ties by graph order."""
 
 
 class SkillScorer:
@@ -68,11 +76,27 @@ class SkillScorer:
 
     def tags(self, lines: Sequence[str], threshold: float, max_skills: int) -> list[dict[int, float]]:
         """Skill -> probability of the likeliest skills at or above the threshold, per line; ties by graph order."""
-        found = []
-        for row in self.probabilities(lines).tolist():
-            likely = sorted((-p, skill) for p, skill in zip(row, self.skills, strict=True) if p >= threshold)
-            found.append({skill: -p for p, skill in likely[:max_skills]})
-        return found
+        return likeliest(self.probabilities(lines), self.skills, threshold, max_skills)
+
+
+def likeliest(
+    probabilities: FloatArray, skills: Sequence[int], threshold: float, max_skills: int
+) -> list[dict[int, float]]:
+    """Skill -> probability of the likeliest skills at or above the threshold, per row; ties by graph order.
+
+    Args:
+        probabilities: `(n, len(skills))`.
+        skills: Position of each column in the graph.
+        threshold: Least probability.
+        max_skills: Skills per row, at most.
+    """
+    order = np.argsort(skills, kind="stable")
+    places, ranked = np.asarray(skills)[order], -probabilities[:, order]
+    top = np.argsort(ranked, axis=1, kind="stable")[:, :max_skills]
+    values, chosen = -np.take_along_axis(ranked, top, axis=1), places[top]
+    kept = (values >= threshold).sum(axis=1).tolist()
+    rows = zip(chosen.tolist(), values.tolist(), kept, strict=True)
+    return [dict(zip(names[:number], row[:number], strict=True)) for names, row, number in rows]
 
 
 def document_words(text: str, matcher: SkillMatcher | None, max_characters: int) -> str:
@@ -87,28 +111,48 @@ def document_words(text: str, matcher: SkillMatcher | None, max_characters: int)
     return " ".join(split_words(matcher.without_matches(start) if matcher else start, max_characters))
 
 
-def fit(examples: Sequence[Example], config: TaggingConfig, seed: int) -> tuple[ClassifierModel, Judgement] | None:
+def document_text(text: str, matcher: SkillMatcher | None, max_characters: int) -> str:
+    """The beginning of a document, signs and all, for the classifier that reads them; arguments as in
+    `document_words`."""
+    start = text[:max_characters]
+    return matcher.without_matches(start) if matcher else start
+
+
+def split_examples(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
+    """Four fifths to learn from and one to judge by."""
+    held = [example for place, example in enumerate(examples) if place % _HELD_BACK == _HELD_BACK - 1]
+    return [example for place, example in enumerate(examples) if place % _HELD_BACK != _HELD_BACK - 1], held
+
+
+def learnable(examples: Sequence[Example], least: int) -> set[int]:
+    """The skills that enough examples have."""
+    seen = Counter(skill for example in examples for skill in example.skills)
+    return {skill for skill, number in seen.items() if number >= least}
+
+
+def fit(
+    examples: Sequence[Example], config: TaggingConfig, seed: int, labelled: Sequence[Example] = ()
+) -> tuple[ClassifierModel, Judgement] | None:
     """Learn from four fifths of the examples, find the threshold on the rest.
 
     Args:
         examples: In a seeded order that says nothing of their skills.
         config: Its `classifier_` fields.
         seed: Of the start vectors.
+        labelled: Where there are any, the threshold is found on them instead.
 
     Returns:
         The model, whose labels are skill positions as text, and how it did; None where fewer than two skills have
         enough examples to learn from.
     """
-    held = [example for place, example in enumerate(examples) if place % _HELD_BACK == _HELD_BACK - 1]
-    taught = [example for place, example in enumerate(examples) if place % _HELD_BACK != _HELD_BACK - 1]
+    taught, held = split_examples(examples)
     model = learn(taught, config, seed)
-    return None if model is None else (model, judge(model, held, config))
+    return None if model is None else (model, judge(SkillScorer(model), labelled or held, config))
 
 
 def learn(examples: Sequence[Example], config: TaggingConfig, seed: int) -> ClassifierModel | None:
     """Train on all of the examples; arguments and result as in `fit`."""
-    seen = Counter(skill for example in examples for skill in example.skills)
-    learned = {skill for skill, number in seen.items() if number >= config.classifier_min_documents}
+    learned = learnable(examples, config.classifier_min_documents)
     if len(learned) < 2:
         return None
     dropped = common_words(examples)
@@ -159,9 +203,8 @@ def common_words(examples: Sequence[Example]) -> frozenset[str]:
     return frozenset(common - telling)
 
 
-def judge(model: ClassifierModel, held: Sequence[Example], config: TaggingConfig) -> Judgement:
+def judge(scorer: Scorer, held: Sequence[Example], config: TaggingConfig) -> Judgement:
     """Find the threshold on held-back examples, or take the configured one, and say how the tags do there."""
-    scorer = SkillScorer(model)
     wanted = [example for example in held if example.skills]
     if not wanted:
         return Judgement(config.classifier_threshold, 0, 0.0, 0.0, 0.0)
@@ -172,7 +215,7 @@ def judge(model: ClassifierModel, held: Sequence[Example], config: TaggingConfig
     labels = sum(len(example.skills) for example in wanted)
     threshold = config.classifier_threshold
     if threshold is None:
-        threshold = choose_threshold(probabilities, right, labels, config.classifier_precision)
+        threshold = choose_threshold(probabilities, right, labels, config.classifier_precision, config.classifier_beta)
     made = probabilities >= threshold if threshold is not None else np.zeros(len(pairs), dtype=bool)
     top_1 = sum(next(iter(tags)) in e.skills for e, tags in zip(wanted, likeliest, strict=True))
     return Judgement(

@@ -40,10 +40,16 @@ class TaggingConfig:
     classifier_documents: int = 6_000  # documents to learn from, about, shared evenly among the skills
     classifier_min_documents: int = 8  # a skill found in fewer of them is not learned
     classifier_characters: int = 8_000  # characters of a document that the classifier reads
-    classifier_threshold: float | None = None  # least probability (0 to 1); None: best F1, see classifier_precision
+    # fasttext: mean of learned word vectors; bayes: log-odds of words, signs and pairs, better where documents are
+    # few or their style tells, and its scores are calibrated chances
+    classifier: Literal["fasttext", "bayes"] = "fasttext"
+    classifier_negatives: Literal["siblings", "all"] = "siblings"  # bayes: learn against skills of the same id prefix
+    classifier_threshold: float | None = None  # least probability (0 to 1); None: best F, see classifier_precision
     classifier_precision: float = (
         0.5  # share of its tags on held-back weak labels that must be right, else none is made
     )
+    classifier_beta: float = 1.0  # the threshold's F-measure: above 1 recall weighs more, below 1 precision
+    labelled: str | None = None  # JSON Lines or Parquet of `text, skills`, told by people: chooses threshold and scale
     classifier_dim: int = 48  # length of its word vectors
     classifier_epochs: int | None = None  # passes over its documents; None: 100 for few documents to 5 for many
 
@@ -58,6 +64,10 @@ class TaggingConfig:
             _check_positive(name, getattr(self, name))
         if self.classifier_epochs is not None:
             _check_positive("classifier_epochs", self.classifier_epochs)
+        _check_choice("classifier", self.classifier, ("fasttext", "bayes"))
+        _check_choice("classifier_negatives", self.classifier_negatives, ("siblings", "all"))
+        if not (math.isfinite(self.classifier_beta) and self.classifier_beta > 0):
+            raise ConfigError(f"tagging.classifier_beta must be above 0, got {self.classifier_beta}")
         if not (math.isfinite(self.pattern_timeout_s) and self.pattern_timeout_s >= 0):
             raise ConfigError(f"tagging.pattern_timeout_s must be 0 or more seconds, got {self.pattern_timeout_s}")
         for name in ("classifier_threshold", "classifier_precision"):
@@ -158,9 +168,9 @@ def choose_sample(keys: npt.NDArray[np.uint64], rows: IntArray, skills: IntArray
 
 
 def choose_threshold(
-    probabilities: FloatArray, right: npt.NDArray[np.bool_], labels: int, precision: float
+    probabilities: FloatArray, right: npt.NDArray[np.bool_], labels: int, precision: float, beta: float = 1.0
 ) -> float | None:
-    """The threshold of the best F1 among those that are precise enough.
+    """The threshold of the best F-measure among those that are precise enough.
 
     Not the least that is precise enough: with skills that are told apart perfectly, that one lets wrong tags in until
     they are as many as the wanted precision allows.
@@ -170,6 +180,7 @@ def choose_threshold(
         right: Whether the tag is one of the document's weak labels, `(p,)`.
         labels: Weak labels in all, found among the possible tags or not.
         precision: Share of right ones that the tags at or above the threshold must reach.
+        beta: Recall weighs beta times as much as precision: F = (1 + beta^2) PR / (beta^2 P + R).
 
     Returns:
         Midway between the last probability that is let in and the next lower one; None where no threshold is precise
@@ -183,6 +194,6 @@ def choose_threshold(
     usable = np.flatnonzero(last_of_tie & (hits >= precision * made) & (hits > 0))
     if not len(usable):
         return None
-    best = int(usable[np.argmax(2 * hits[usable] / (made[usable] + labels))])
+    best = int(usable[np.argmax((1 + beta**2) * hits[usable] / (made[usable] + beta**2 * labels))])
     below = ranked[best + 1] if best + 1 < len(ranked) else 0.0
     return float((ranked[best] + below) / 2)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from prereq.graph.errors import TableError
+from prereq.graph.errors import ConfigError, TableError
 from prereq.graph.skill import Edge, Skill
 from prereq.graph.skill_graph import SkillGraph
 from prereq.jobs.executor import InProcessExecutor, RayConfig, make_executor
@@ -119,6 +119,36 @@ def test_classifier_tags_a_document_near_its_siblings(make: Callable[..., Corpus
     table = {row["id"]: row["scores"][0] for row in read(result).to_pylist()}
     found = [score for name, score in table.items() if name not in untagged]
     assert max(table[name] for name in untagged) < min(found) + 0.3  # a guess weighs no more than a find
+
+
+def test_bayes_tags_a_document_near_its_siblings(make: Callable[..., Corpus]) -> None:
+    config = TaggingConfig(classifier="bayes", classifier_precision=0.8)
+    result = make(corpus(), 100).tag(config)
+    assert all(found == [name.split("-")[0]] for name, found in skills(result).items())
+    assert result.counts == {"tagged": 240, "by classifier alone": 40, "untagged": 0}
+    assert read(make(corpus(), 64).tag(config)) == read(result)
+
+
+def test_a_labelled_sample_is_read_and_its_change_fits_the_tagger_again(
+    make: Callable[..., Corpus], tmp_path: Path
+) -> None:
+    sample = tmp_path / "sample.jsonl"
+    lines = [json.dumps({"text": text, "skills": [name.split("-")[0]]}) for name, text, _ in corpus(30)]
+    sample.write_text("\n".join(lines))
+    config = TaggingConfig(classifier="bayes", labelled=str(sample))
+    made = make(corpus(), 100)
+    made.tag(config)
+    folder = made.bench.stages / "tagger" / "tagger"
+    assert json.loads((folder / "tagger.json").read_bytes())["classifier"]["documents"] == 30
+    assert made.tag(config).skipped == 3
+    sample.write_text("\n".join(lines[:20]))
+    made.tag(config)
+    assert json.loads((folder / "tagger.json").read_bytes())["classifier"]["documents"] == 20
+    sample.write_text('{"text": "tide", "skills": ["sealing"]}')
+    with pytest.raises(TableError, match=r"sample.jsonl line 1: the graph has no skill 'sealing'; did you mean"):
+        made.tag(config)
+    with pytest.raises(ConfigError, match=r"tagging\.labelled: .* cannot be read"):
+        made.tag(TaggingConfig(labelled=str(tmp_path / "none.jsonl")))
 
 
 def test_classifier_for_all_adds_to_found_skills(make: Callable[..., Corpus]) -> None:

@@ -87,9 +87,9 @@ def test_wrong_labels_leave_no_threshold() -> None:
 
 def test_a_configured_threshold_is_kept(fitted: tuple) -> None:  # type: ignore[type-arg]
     model, _ = fitted
-    judgement = judge(model, examples(40), TaggingConfig(classifier_threshold=0.25))
+    judgement = judge(SkillScorer(model), examples(40), TaggingConfig(classifier_threshold=0.25))
     assert judgement.threshold == 0.25
-    assert judge(model, [], TaggingConfig(classifier_threshold=0.25)).documents == 0
+    assert judge(SkillScorer(model), [], TaggingConfig(classifier_threshold=0.25)).documents == 0
 
 
 @pytest.mark.parametrize("rows", [[], examples(4), [Example(words, frozenset({0})) for words in ["a b"] * 100]])

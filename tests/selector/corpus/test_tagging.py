@@ -32,6 +32,9 @@ from prereq.selector.corpus.tagging import (
         ({"pattern_timeout_s": math.nan}, "tagging.pattern_timeout_s"),
         ({"classifier_threshold": 1.5}, "tagging.classifier_threshold must lie between 0 and 1, got 1.5"),
         ({"classifier_precision": -0.1}, "tagging.classifier_precision"),
+        ({"classifier": "bays"}, "tagging.classifier: 'bays' is not one of .*did you mean 'bayes'"),
+        ({"classifier_negatives": "some"}, "tagging.classifier_negatives"),
+        ({"classifier_beta": 0.0}, "tagging.classifier_beta must be above 0, got 0.0"),
     ],
 )
 def test_config_refuses(values: dict[str, Any], message: str) -> None:
@@ -137,3 +140,10 @@ def test_no_threshold_where_nothing_is_precise() -> None:
 
 def test_threshold_never_splits_equal_probabilities() -> None:
     assert choose_threshold(np.array([0.5, 0.5]), np.array([True, False]), 1, 0.5) == 0.25
+
+
+def test_beta_weighs_recall_against_precision() -> None:
+    p = np.array([0.9, 0.8, 0.7, 0.6])
+    right = np.array([True, True, False, True])
+    assert choose_threshold(p, right, 4, 0.0, beta=0.5) == pytest.approx(0.75)
+    assert choose_threshold(p, right, 4, 0.0, beta=2.0) == pytest.approx(0.3)
