@@ -422,6 +422,7 @@ def play(first: int, schedules: int, races: int) -> dict[str, Any]:
         found = []
         for seed in seeds:
             found.append(run_schedule(seed, root / str(seed), pool, expected[seed % len(VARIANTS)]))
+            print(f"schedule {seed}: {found[-1]['outcome']}", file=sys.stderr, flush=True)
             shutil.rmtree(root / str(seed))
         raced = run_races(root, pool, races) if races else []
     outcomes = [entry["outcome"] for entry in found]

@@ -17,7 +17,8 @@ from prereq.selector.mixers import make_mixer
 from prereq.selector.rounds.config import SamplerConfig
 from prereq.selector.rounds.pool import Pool
 from prereq.selector.rounds.run import RunInfo, start_run
-from prereq.selector.rounds.sampler import Event, Sampler
+from prereq.selector.rounds.sampler import Sampler
+from prereq.selector.rounds.samples import Encode
 from prereq.selector.storage import Folder
 
 _HELD_TEXT = "a text that is held out, "
@@ -117,7 +118,7 @@ def open_run(
     pool_folder: Path,
     settings: Mapping[str, Any],
     mixer_name: str,
-    on_event: Event = lambda kind, facts: None,
+    encode: Encode | None = None,
 ) -> Sampler:
     """Start a run, or open the one that is there; skills help themselves and, by .3, the next one.
 
@@ -126,7 +127,7 @@ def open_run(
         pool_folder: Of a pool that `write_pool` wrote.
         settings: Of `SamplerConfig`.
         mixer_name: A mixer that needs no parameters.
-        on_event: As in `Sampler`.
+        encode: Text to tokens, where `settings` ask for tokens.
     """
     run, pool, config = Folder(folder), Pool(str(pool_folder)), SamplerConfig(**dict(settings))
     arms = pool.arms()
@@ -151,7 +152,7 @@ def open_run(
     }
     info: RunInfo = start_run(run, value, drawing)
     run.commit("influence.parquet", encode_influence(influence))
-    return Sampler(run, info, pool, mixer, config, on_event)
+    return Sampler(run, info, pool, mixer, config, encode=encode)
 
 
 def read_json(path: Path) -> Any:
