@@ -1,8 +1,8 @@
 """Words of many texts as numbers of a vocabulary: what `split_words` and a dictionary give, in numpy.
 
-Texts whose letters are all ASCII are split and hashed a chunk at a time; others, and those with a run of over 40
-letters or digits, go through `split_words` one by one. Words are told apart by a 64-bit hash of their bytes: among a
-vocabulary of 50,000 and 10**9 foreign words one is mistaken with chance 3e-6.
+ASCII is split and hashed a chunk of texts at a time; runs of letters that hold anything else, and texts with a word of
+over 40 letters or digits, go through `split_words`. Words are told apart by a 64-bit hash of their bytes: among a
+vocabulary of 50,000 and 10**9 other words one is mistaken with chance 3e-6.
 """
 
 import re
@@ -12,13 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from prereq.graph.errors import TableError
-from prereq.selector.corpus.shingles import chunks, hash_words
-from prereq.selector.corpus.words import CJK, split_words
+from prereq.selector.corpus.shingles import chunks, distinct, hash_words
+from prereq.selector.corpus.words import split_words
 
 IntArray = npt.NDArray[np.int64]
 
 _LONGEST = 40  # characters of a word, as `split_words` cuts them
-_FOREIGN_LETTER = re.compile(rf"[^\W\x00-\x7f]|[{CJK}]")  # a character outside ASCII that makes or continues a word
+# what lies between ASCII characters that are in no word, where it is not all ASCII
+_FOREIGN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z0-9]*+[^\x00-\x7f][^\x00-/:-@\[-`{-\x7f]*")
+_SPARE_BITS = 3  # slots of the hash table per word, as a power of two
 _OTHER, _LOWER, _UPPER, _DIGIT = range(4)
 _CLASS = np.zeros(256, dtype=np.uint8)
 _CLASS[ord("a") : ord("z") + 1] = _LOWER
@@ -38,16 +40,16 @@ class WordIndex:
 
     def __init__(self, words: Sequence[str]) -> None:
         self._numbers = {word: number for number, word in enumerate(words)}
-        hashes = _hashes(words)
-        self._order = np.argsort(hashes, kind="stable")
-        self._sorted = hashes[self._order]
-        if (self._sorted[1:] == self._sorted[:-1]).any():
+        self._hashes = _hashes(words)
+        if len(np.unique(self._hashes)) < len(words):
             raise TableError("two words of a model have one hash or stand twice in it; build the stage again")
+        self._bits = np.uint64(64 - (max(1, len(words)).bit_length() + _SPARE_BITS))
+        self._tables = _tables(self._hashes >> self._bits, 1 << (64 - int(self._bits)))
         # digits: what a number of 1, 2, 3, and 4 or more digits counts as; -1 where the vocabulary lacks it
         self._digits = np.array([-1, *(self._numbers.get(f"#{size}", -1) for size in (1, 2, 3, 4))])
 
     def find(self, texts: Sequence[str], max_characters: int) -> tuple[IntArray, IntArray]:
-        """The known words of each text, in order.
+        """The known words of each text, each as often as it occurs; their order says nothing.
 
         Args:
             texts: Any texts.
@@ -56,44 +58,68 @@ class WordIndex:
         Returns:
             Numbers `(m,)` of all texts one after the other, and offsets `(len(texts) + 1,)`.
         """
-        found, counts = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
+        found, owners, done = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)], 0
         for chunk in chunks([text[:max_characters] for text in texts]):
-            numbers, sizes = self._find(chunk, max_characters)
+            numbers, owner = self._find(chunk, max_characters)
             found.append(numbers)
-            counts.append(sizes)
-        return np.concatenate(found), np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(np.concatenate(counts))])
+            owners.append(owner + done)
+            done += len(chunk)
+        owner = np.concatenate(owners)
+        counts = np.bincount(owner, minlength=len(texts))
+        order = np.argsort(owner, kind="stable")
+        return np.concatenate(found)[order], np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)])
 
     def _find(self, texts: Sequence[str], max_characters: int) -> tuple[IntArray, IntArray]:
-        """Numbers of a chunk's known words and how many each text has."""
-        plain = [text.isascii() or not _FOREIGN_LETTER.search(text) for text in texts]
-        easy = (text.replace("\0", " ") if own else "" for text, own in zip(texts, plain, strict=True))
-        data = "\0".join(easy).encode("ascii", "replace")  # no letter is replaced
+        """Numbers of a chunk's known words and the text of each."""
+        foreign = {row: text for row, text in enumerate(texts) if not text.isascii()}
+        plain = [_FOREIGN.sub(" ", text) if row in foreign else text for row, text in enumerate(texts)]
+        data = "\0".join(text.replace("\0", " ") for text in plain).encode("ascii")
         starts, sizes, owner, classes = _split(data)
         numbers = self._look_up(data.lower(), starts, sizes, classes)
-        hard = {row for row, own in enumerate(plain) if not own} | set(owner[sizes > _LONGEST].tolist())
         keep = numbers >= 0
-        keep[np.isin(owner, list(hard))] = False
-        owner, numbers = owner[keep], numbers[keep]
-        counts = np.bincount(owner, minlength=len(texts))
-        if not hard:
-            return numbers, counts
-        pieces = list(np.split(numbers, np.cumsum(counts)[:-1]))
-        for row in hard:
-            known = [self._numbers.get(word, -1) for word in split_words(texts[row], max_characters)]
-            pieces[row] = np.array([number for number in known if number >= 0], dtype=np.int64)
-        return np.concatenate(pieces), np.array([len(piece) for piece in pieces])
+        slow = {row: " ".join(_FOREIGN.findall(text)) for row, text in foreign.items()}
+        if len(long := distinct(owner[sizes > _LONGEST])):
+            keep[np.isin(owner, long)] = False
+            slow |= {row: texts[row] for row in long.tolist()}
+        pairs = [
+            (number, row)
+            for row, text in slow.items()
+            for word in split_words(text, max_characters)
+            if (number := self._numbers.get(word, -1)) >= 0
+        ]
+        more = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+        return np.concatenate([numbers[keep], more[:, 0]]), np.concatenate([owner[keep], more[:, 1]])
 
     def _look_up(self, data: bytes, starts: IntArray, sizes: IntArray, classes: npt.NDArray[np.uint8]) -> IntArray:
         """`(n,)` numbers of words given by their place in lower-case bytes; -1 where unknown."""
-        if not len(self._sorted) or not len(starts):
-            return np.full(len(starts), -1, dtype=np.int64)
+        numbers = np.full(len(starts), -1, dtype=np.int64)
+        if not len(self._hashes) or not len(starts):
+            return numbers
         hashes = hash_words(data, starts, sizes)
-        place = np.searchsorted(self._sorted, hashes)
-        place[place == len(self._sorted)] = 0
-        numbers = np.where(self._sorted[place] == hashes, self._order[place], -1)
+        slots = (hashes >> self._bits).astype(np.int64)
+        rows: IntArray | slice = slice(None)
+        for table in self._tables:
+            found = table[slots[rows]]
+            used = np.flatnonzero(found >= 0)
+            found, rows = found[used], used if isinstance(rows, slice) else rows[used]
+            hit = self._hashes[found] == hashes[rows]
+            numbers[rows[hit]] = found[hit]
         digits = classes == _DIGIT
         numbers[digits] = self._digits[np.minimum(sizes[digits], 4)]
         return numbers
+
+
+def _tables(slots: npt.NDArray[np.uint64], size: int) -> list[npt.NDArray[np.int32]]:
+    """Hash tables `(size,)` of word numbers, -1 where empty: the first holds a word of each slot, the next another."""
+    order = np.argsort(slots, kind="stable")
+    ordered = slots[order]
+    rank = np.arange(len(order)) - np.searchsorted(ordered, ordered)
+    tables = []
+    for level in range(int(rank.max()) + 1 if len(rank) else 0):
+        table = np.full(size, -1, dtype=np.int32)
+        table[ordered[rank == level].astype(np.int64)] = order[rank == level]
+        tables.append(table)
+    return tables
 
 
 def _hashes(words: Sequence[str]) -> npt.NDArray[np.uint64]:

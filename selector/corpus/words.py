@@ -2,8 +2,8 @@
 
 import re
 
-CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # written without spaces: one word per character
-_WORD = re.compile(rf"[A-Z]{{1,40}}(?=[A-Z][a-z])|[A-Z]?[^\W\d_A-Z{CJK}]{{1,40}}|[A-Z]{{1,40}}|\d{{1,40}}|[{CJK}]")
+_CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # written without spaces: one word per character
+_WORD = re.compile(rf"[A-Z]{{1,40}}(?=[A-Z][a-z])|[A-Z]?[^\W\d_A-Z{_CJK}]{{1,40}}|[A-Z]{{1,40}}|\d{{1,40}}|[{_CJK}]")
 _NUMBER = re.compile(r"^\d+$", re.MULTILINE)
 
 

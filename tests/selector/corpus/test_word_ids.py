@@ -32,15 +32,27 @@ def test_finds_what_splitting_and_a_dictionary_find(alphabet: str) -> None:
     lookup = {word: number for number, word in enumerate(vocabulary)}
     assert len(offsets) == len(texts) + 1
     for row, text in enumerate(texts):
-        expected = [lookup[word] for word in split_words(text, 50) if word in lookup]
-        assert numbers[offsets[row] : offsets[row + 1]].tolist() == expected, text
+        expected = sorted(lookup[word] for word in split_words(text, 50) if word in lookup)
+        assert sorted(numbers[offsets[row] : offsets[row + 1]].tolist()) == expected, text
+
+
+def test_a_large_vocabulary_with_slots_that_several_words_share() -> None:
+    words = [f"w{number}x" for number in range(30_000)]
+    vocabulary = ["w", "x"] + [
+        f"{'abcdefghij'[number % 10]}{'klmnopqrst'[number // 10 % 10]}" * 3 for number in range(100)
+    ]
+    vocabulary += [word.translate(str.maketrans("0123456789", "abcdefghij")) for word in words]
+    index = WordIndex(vocabulary)
+    numbers, offsets = index.find([" ".join(vocabulary), "unknown wzzx"], 10**7)
+    assert sorted(numbers.tolist()) == list(range(len(vocabulary)))
+    assert offsets.tolist() == [0, len(vocabulary), len(vocabulary)]
 
 
 def test_chunks_change_nothing() -> None:
     texts = ["alpha beta " * 40_000, "gamma", "beta é " * 30_000, "", "Alpha"]
     numbers, offsets = WordIndex(["beta", "alpha"]).find(texts, 10**6)
     assert np.diff(offsets).tolist() == [80_000, 0, 30_000, 0, 1]
-    assert numbers[:2].tolist() == [1, 0]
+    assert np.bincount(numbers).tolist() == [70_000, 40_001]
 
 
 def test_no_words_and_no_texts() -> None:
