@@ -4,8 +4,9 @@
 
 `--corpus` and `--peers` name the prepared corpus and the peers' environments; the program exits 2 with one line when
 one is missing that a row reads. Writes params.json (with sha256 of the corpus), metrics.json (`bars`: {name, value,
-unit, bar, holds}, `rows`: every run) and env.json, and each row's own numbers to rows/NAME.json as soon as it ends; exits 1
-when a bar is missed. A row is a function of a `Context` in one of the modules below; how to add one: corpus_rows.py.
+unit, bar, holds}, `rows`: every run) and env.json, and each row's own numbers to rows/NAME.json as soon as it ends;
+exits 1 when a bar is missed. A row is a function of a `Context` in one of the modules below; to add one:
+corpus_rows.py.
 """
 
 import argparse

@@ -7,11 +7,13 @@ read. Prints one JSON object: seconds after import, rows, bytes of text or token
 """
 
 import glob
+import importlib.machinery
 import json
 import os
 import shutil
 import sys
 import time
+import types
 
 SEQ_LEN = 2048
 
@@ -136,8 +138,28 @@ def open_packed(mode, data, batch):
     return iter(litdata.StreamingDataLoader(dataset, batch_size=batch, num_workers=0))
 
 
+def stand_in_for_torchvision():
+    """Empty modules where the installed torchvision does not fit torch: the loaders only import it."""
+    try:
+        import torchvision  # noqa: F401
+    except (ImportError, RuntimeError):
+        names = {"": (), ".datasets": ("VisionDataset", "CIFAR10"), ".transforms": (), ".io": ()}
+        names[".transforms.functional"] = ("to_tensor",)
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        for name, members in names.items():
+            module = types.ModuleType(f"torchvision{name}")
+            module.__spec__ = importlib.machinery.ModuleSpec(module.__name__, None)
+            module.__path__ = []
+            for member in members:
+                setattr(module, member, type(member, (), {}))
+            sys.modules[module.__name__] = module
+
+
 def import_peer(mode):
     """What a mode needs, so that its import is not timed."""
+    if mode.startswith(("mds", "lit")):
+        stand_in_for_torchvision()
     if mode.startswith("mds"):
         import streaming
 
