@@ -1,21 +1,35 @@
 """What a feed hands out: one rank's share of one global batch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from prereq.graph.errors import ConfigError
+from prereq.selector.feed.token_rows import TokenRows, pad_rows
+
+Tokens = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Rows of one global step; lists of equal length, in the run's order."""
+    """Rows of one global step, in the run's order; every column has an entry per row.
 
-    ids: list[str]
-    arms: list[str]
-    skills: list[list[str]]  # per row, the skills of the document
-    n_tokens: list[int]
-    texts: list[str] | None  # None where the shards carry input_ids, or the text was not asked for
-    input_ids: list[list[int]] | None  # None where no tokenizer is configured
-    extra: dict[str, list[Any]] = field(default_factory=dict)  # other columns that were asked for, by name
+    Columns are sequences that turn into Python values when they are first looked at. Of packed rows `ids`, `arms` and
+    `skills` hold a list per row, with an entry per piece of a document.
+    """
+
+    ids: Sequence[Any]  # str, or of packed rows list[str]
+    arms: Sequence[Any]  # str, or list[str]
+    skills: Sequence[Any]  # list[str] of the document, or one such list per piece
+    n_tokens: Sequence[int]  # tokens of the row's documents themselves: no bos, eos or padding
+    texts: Sequence[str] | None  # None where the shards carry input_ids, or the text was not asked for
+    input_ids: Tokens | Sequence[Tokens] | None  # packed: (rows, seq_len); else a document's tokens each; None: text
+    lengths: Sequence[Tokens] | None = None  # of packed rows: tokens of each piece, bos and eos included
+    starts: Sequence[Tokens] | None = None  # of packed rows: token of its document at which each piece begins
+    extra: dict[str, Sequence[Any]] = field(default_factory=dict)  # other columns that were asked for, by name
     step: int  # global step s: this is a share of rows [s B, (s + 1) B) of the rounds laid end to end
     round: int
     last_of_round: bool
@@ -24,6 +38,37 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def packed(self) -> bool:
+        """Whether rows are packed with pieces of documents."""
+        return self.lengths is not None
+
+    def token_rows(self, *, pad: int = 0, width: int | None = None) -> TokenRows:
+        """The tokens as a rectangle with document borders, for masks and losses.
+
+        Args:
+            pad: Token in the unused end of rows that are not packed; packed ones have the run's.
+            width: Tokens of rows that are not packed, longer documents are cut off; None: the longest document's.
+
+        Raises:
+            ConfigError: The rows hold no tokens, or a width was asked for of packed rows.
+        """
+        if self.input_ids is None:
+            raise ConfigError("batch: its rows hold no input_ids; sample the run with samples.kind tokens or packed")
+        if not isinstance(self.input_ids, np.ndarray):
+            return pad_rows(self.input_ids, pad, width)
+        if self.lengths is None or self.starts is None:
+            raise ConfigError("batch: packed rows need the columns lengths and starts; let the feed read them")
+        if width not in (None, self.input_ids.shape[1]):
+            raise ConfigError(f"batch: its rows are packed to {self.input_ids.shape[1]} tokens, not {width}")
+        return TokenRows(self.input_ids, self.lengths, self.starts)
+
+    def columns(self) -> dict[str, Sequence[Any]]:
+        """The columns that are there, by name: id, arm, skills, n_tokens, text, input_ids, lengths, starts and others."""
+        own: dict[str, Any] = {"id": self.ids, "arm": self.arms, "skills": self.skills, "n_tokens": self.n_tokens}
+        own |= {"text": self.texts, "input_ids": self.input_ids, "lengths": self.lengths, "starts": self.starts}
+        return {name: values for name, values in {**own, **self.extra}.items() if values is not None}
 
     def micro_batches(self) -> Iterator["Batch"]:
         """Pieces of `micro_batch` rows, for gradient accumulation.
@@ -43,6 +88,8 @@ class Batch:
             n_tokens=self.n_tokens[start:stop],
             texts=None if self.texts is None else self.texts[start:stop],
             input_ids=None if self.input_ids is None else self.input_ids[start:stop],
+            lengths=None if self.lengths is None else self.lengths[start:stop],
+            starts=None if self.starts is None else self.starts[start:stop],
             extra={name: values[start:stop] for name, values in self.extra.items()},
             step=self.step,
             round=self.round,

@@ -88,10 +88,8 @@ def feed_loader(trainer: Trainer) -> FeedLoader:
 
 
 def rows(batch: Batch) -> list[dict[str, Any]]:
-    """A batch as the list of rows that a data collator takes: id, arm, skills, n_tokens, and text or input_ids."""
-    columns = {"id": batch.ids, "arm": batch.arms, "skills": batch.skills, "n_tokens": batch.n_tokens, **batch.extra}
-    columns |= {"text": batch.texts} if batch.texts is not None else {}
-    columns |= {"input_ids": batch.input_ids} if batch.input_ids is not None else {}
+    """A batch as the list of rows that a data collator takes: id, arm, skills, n_tokens, and text or input_ids (packed: lengths)."""
+    columns = batch.columns()
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 

@@ -9,13 +9,12 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import pyarrow as pa
-
 from prereq.graph.errors import ConfigError
 from prereq.selector.feed.batch import Batch
 from prereq.selector.feed.reading import ShardReader
 from prereq.selector.feed.rounds import refuse_deadlock
 from prereq.selector.feed.stream import Feed
+from prereq.selector.feed.window import Rows
 from prereq.selector.rounds.manifest import RoundManifest, manifest_name
 
 Measure = Callable[[], Mapping[str, Any]]  # -> the arguments of `Feed.report`: losses, eval_tokens, ...
@@ -41,8 +40,8 @@ class _NoRows(ShardReader):
     def __init__(self) -> None:
         pass
 
-    def read(self, manifest: RoundManifest, start: int, stop: int) -> pa.Table:
-        return pa.table({"id": pa.array([], pa.string())})
+    def read(self, manifest: RoundManifest, start: int, stop: int) -> Rows:
+        return Rows([], [])
 
     def close(self) -> None:
         pass

@@ -10,15 +10,15 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import pyarrow as pa
-
 from prereq.graph.canonical import canonical_json
 from prereq.graph.errors import ConfigError, FeedbackError, ManifestError
 from prereq.selector.feed.batch import Batch, HoldoutDocument
+from prereq.selector.feed.making import make_batch
 from prereq.selector.feed.place import ReaderPlace
-from prereq.selector.feed.reading import ShardReader, Verify
+from prereq.selector.feed.reading import ShardReader
 from prereq.selector.feed.reporting import Reporter, make_feedback, tokens_through
 from prereq.selector.feed.rounds import check_counts, next_round, wait_for_run
+from prereq.selector.feed.shard_file import Verify
 from prereq.selector.feed.state import FeedState, parse_state
 from prereq.selector.feed.waiting import WaitConfig, Waiter
 from prereq.selector.rounds.feedback import Outcome
@@ -26,7 +26,6 @@ from prereq.selector.rounds.manifest import RoundManifest, manifest_name, read_m
 from prereq.selector.storage import Folder
 
 READER_FORMAT = "prereq.reader/1"
-_USUAL = ("id", "text", "arm", "skills", "n_tokens", "input_ids")
 
 
 class Feed:
@@ -39,8 +38,9 @@ class Feed:
         global_batch: When given, must be the run's: it belongs to the run.
         micro_batch: Rows of the pieces that `Batch.micro_batches` gives; divides a rank's share.
         name: Of this reader, in `readers/<name>.json` and in its reports.
-        columns: Shard columns to read (`id` always is); None: `arm, skills, n_tokens`, and `input_ids` or else `text`.
-        verify: "sha256" reads each shard once as a whole and compares its digest; "size" compares its size.
+        columns: Shard columns to offer (`id` always is); None: `arm, skills, n_tokens`, and `input_ids` or else `text`;
+            of packed rows all.
+        verify: "sha256" compares the digest of every row group that is read; "size" compares sizes of shards.
         reporter: False where another process reports: this feed then waits for rounds that need reports.
         wait: Pauses and time-outs.
         pool: The pool's folder, where it is not the one that run.json names.
@@ -117,6 +117,11 @@ class Feed:
     def waits(self) -> int:
         """Times that a round was not there when it was asked for."""
         return self._waiter.waits
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of shards read so far."""
+        return self._reader.bytes_read
 
     @property
     def round_ended(self) -> bool:
@@ -286,7 +291,7 @@ class Feed:
     def _batch(self, manifest: RoundManifest, row: int, tokens: int) -> Batch:
         whole, share = self._info.global_batch, self._info.global_batch // self._world_size
         start = row + self._rank * share
-        table = self._reader.read(manifest, start, start + share)
+        rows = self._reader.read(manifest, start, start + share)
         last = row + whole == manifest.samples
         changes: dict[str, Any] = {"step": self._state.next_step, "row": row + whole}
         if manifest is not self._manifest:
@@ -296,7 +301,8 @@ class Feed:
         self._manifest, self._state = manifest, self._state.moved(**changes)
         if self._place is not None:
             self._place.handed(whole)
-        return _make_batch(table, self._state, last, self._micro_batch)
+        seq_len = None if manifest.packing is None else manifest.packing["seq_len"]
+        return make_batch(rows, seq_len, self._state, last, self._micro_batch)
 
     def _manifest_of(self, state: FeedState) -> RoundManifest | None:
         if state.manifest is None:
@@ -327,22 +333,3 @@ class Feed:
                 f"(rounds read to their end: {finished + 1})"
             )
         return number
-
-
-def _make_batch(table: pa.Table, state: FeedState, last: bool, micro_batch: int | None) -> Batch:
-    columns = {name: table.column(name).to_pylist() for name in table.column_names}
-    rows = table.num_rows
-    return Batch(
-        ids=columns["id"],
-        arms=columns.get("arm") or [""] * rows,
-        skills=columns.get("skills") or [[] for _ in range(rows)],
-        n_tokens=columns.get("n_tokens") or [0] * rows,
-        texts=columns.get("text"),
-        input_ids=columns.get("input_ids"),
-        extra={name: values for name, values in columns.items() if name not in _USUAL},
-        step=state.step or 0,
-        round=state.round,
-        last_of_round=last,
-        state=state.to_dict(),
-        micro_batch=micro_batch,
-    )

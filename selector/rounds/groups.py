@@ -12,34 +12,26 @@ from itertools import pairwise
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from prereq.graph.errors import ManifestError
-
 DIGITS = 32  # hex digits kept of a range's sha256: 128 bits
-_TAIL = 8  # bytes: length of the footer, magic word
-_MAGIC = b"PAR1"
+TAIL = 8  # bytes: length of the footer, magic word
+MAGIC = b"PAR1"
 
 
-def range_digest(data: bytes | memoryview) -> str:
+def range_digest(data: bytes | bytearray | memoryview) -> str:
     """The digest of a range as manifests hold it."""
     return hashlib.sha256(data).hexdigest()[:DIGITS]
 
 
-def footer_start(tail: bytes | memoryview, size: int, where: str) -> int:
-    """Where the footer of a Parquet file begins.
+def footer_start(tail: bytes | bytearray | memoryview, size: int) -> int | None:
+    """Where the footer of a Parquet file begins; None where it does not end as a Parquet file does.
 
     Args:
-        tail: The last bytes of the file, 8 or more.
+        tail: The last 8 bytes of the file.
         size: Bytes of the file.
-        where: Its name, for errors.
-
-    Raises:
-        ManifestError: It does not end as a Parquet file does.
     """
-    length, magic = struct.unpack("<I4s", bytes(tail[-_TAIL:]))
-    start = size - _TAIL - length
-    if magic != _MAGIC or start < len(_MAGIC):
-        raise ManifestError(f"{where}: does not end as a Parquet file does; it was changed after it was written")
-    return int(start)
+    length, magic = struct.unpack("<I4s", tail)
+    start = size - TAIL - length
+    return start if magic == MAGIC and start >= len(MAGIC) else None
 
 
 def group_starts(metadata: pq.FileMetaData) -> list[int]:
@@ -57,10 +49,11 @@ def group_starts(metadata: pq.FileMetaData) -> list[int]:
     return starts
 
 
-def digest_ranges(data: bytes, where: str) -> tuple[tuple[str, ...], str]:
-    """The digests of the row groups and of the footer (all behind the last row group) of a whole file."""
+def digest_ranges(data: bytes) -> tuple[tuple[str, ...], str]:
+    """The digests of the row groups, and of all that is behind the last, of a whole Parquet file."""
     view = memoryview(data)
-    footer = footer_start(view[-_TAIL:], len(data), where)
+    footer = footer_start(view[-TAIL:], len(data))
+    if footer is None:
+        raise AssertionError("what was just written is a Parquet file")
     borders = [*group_starts(pq.read_metadata(pa.BufferReader(data))), footer]
-    groups = tuple(range_digest(view[a:b]) for a, b in pairwise(borders))
-    return groups, range_digest(view[footer:])
+    return tuple(range_digest(view[a:b]) for a, b in pairwise(borders)), range_digest(view[footer:])

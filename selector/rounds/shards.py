@@ -85,7 +85,7 @@ def encode_shards(drawn: DrawnRound, config: SamplerConfig) -> Iterator[tuple[Sh
         data = _encode(part, config.group_rows)
         digest = sha256_hex(data)
         name = f"shard-{index:05d}-{digest[:12]}.parquet"
-        groups, footer = digest_ranges(data, name)
+        groups, footer = digest_ranges(data)
         documents, tokens = count_part(part)
         yield (
             Shard(

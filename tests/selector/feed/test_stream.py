@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 
 from prereq.graph.errors import ConfigError, FeedbackError, ManifestError, PrereqError
 from prereq.selector.feed import Batch, Feed, WaitConfig
+from prereq.selector.feed.shard_file import ShardFile
 
 QUICK = WaitConfig(first_s=0.005, most_s=0.02, timeout_s=10.0, start_timeout_s=10.0)
 MakeRun = Callable[..., Any]
@@ -101,10 +101,8 @@ def test_loading_opens_one_manifest_however_far_the_run_is(make_run: MakeRun, mo
 def test_a_rank_reads_only_the_row_groups_of_its_slice(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run(1, rows_per_group=3)
     read: list[int] = []
-    original = pq.ParquetFile.read_row_groups
-    monkeypatch.setattr(
-        pq.ParquetFile, "read_row_groups", lambda self, g, **k: read.extend(g) or original(self, g, **k)
-    )
+    original = ShardFile.fetch
+    monkeypatch.setattr(ShardFile, "fetch", lambda self, groups: read.extend(groups) or original(self, groups))
     list(feed_of(run, rank=2, world_size=4, verify="size"))
     assert read == [2, 6, 2]  # two batches of 4 groups in the first shard, one in the second
 
@@ -112,10 +110,8 @@ def test_a_rank_reads_only_the_row_groups_of_its_slice(make_run: MakeRun, monkey
 def test_a_row_group_that_spans_batches_is_read_once(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run(1, rows_per_group=100, batches_per_shard=3)
     read: list[int] = []
-    original = pq.ParquetFile.read_row_groups
-    monkeypatch.setattr(
-        pq.ParquetFile, "read_row_groups", lambda self, g, **k: read.extend(g) or original(self, g, **k)
-    )
+    original = ShardFile.fetch
+    monkeypatch.setattr(ShardFile, "fetch", lambda self, groups: read.extend(groups) or original(self, groups))
     list(feed_of(run))
     assert read == [0]
 
