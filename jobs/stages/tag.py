@@ -1,4 +1,4 @@
-"""Tagging against the graph, as stages: "patterns" (per part), "tagger" (one task), "tag" (per part).
+"""Tagging against the graph, as stages: "patterns" (per part), maybe "asked", "tagger" (one task), "tag" (per part).
 
 patterns/NNNNN/part-00000.parquet   weak labels (`weak_labels.WEAK_SCHEMA`)
 tagger/tagger/tagger.json           documents per skill, specificity, how the classifier does
@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from prereq.graph.skill import Skill
 from prereq.graph.skill_graph import SkillGraph
+from prereq.jobs.stages.asked import ask
 from prereq.jobs.stages.runner import Bench, StageFile, StageResult, Task, run_stage
 from prereq.jobs.stages.tagger import (
     SETTINGS,
@@ -94,9 +95,14 @@ def _fit_tagger(
 ) -> StageResult:
     paths = [(part.path, found.path) for part, found in zip(parts, weak, strict=True)]
     inputs = tuple(file.sha256 for pair in zip(parts, weak, strict=True) for file in pair)
+    asked = None
+    if config.endpoint is not None:
+        settings = _settings(graph, config)
+        answers = ask(bench, parts, weak, graph.skills, config.max_skills, config.endpoint, settings)
+        asked, inputs = answers.path, (*inputs, answers.sha256)
     if config.labelled is not None:
         inputs = (*inputs, file_digest(config.labelled, "tagging.labelled"))
-    task = Task("tagger", (paths, graph.skills, config, bench.seed), inputs)
+    task = Task("tagger", (paths, graph.skills, config, bench.seed, asked), inputs)
     libraries = {name: version(name) for name in ("fasttext-wheel", "numpy", "scipy")}
     settings = {**_settings(graph, config), "seed": bench.seed, "libraries": libraries}
     return run_stage(bench, "tagger", fit_tagger, [task], settings)
@@ -107,6 +113,8 @@ def _settings(graph: SkillGraph, config: TaggingConfig) -> dict[str, Any]:
     skills = [[skill.id, skill.name, list(skill.aliases), list(skill.patterns)] for skill in graph.skills]
     merged = sorted(graph.merged.items())
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()}
+    if config.endpoint is not None:
+        skills = [[*entry, skill.description] for entry, skill in zip(skills, graph.skills, strict=True)]
     return {"tagging": plain, "skills": skills, "merged": merged, "unicode": unicodedata.unidata_version}
 
 
@@ -164,7 +172,7 @@ def _classify(
     """Row of the batch -> skill -> probability, for the rows that the classifier is for."""
     rows = [row for row, found in enumerate(weak) if config.classifier_for == "all" or not found["skills"]]
     texts = [(weak[row]["id"], batch["text"][row].as_py()) for row in rows]
-    lines = read_documents(texts, matcher, config)
+    lines = read_documents(texts, matcher, config, split=False)
     return dict(zip(rows, scorer.tags(lines, judgement["threshold"], config.max_skills), strict=True))
 
 

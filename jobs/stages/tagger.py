@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from prereq.graph.canonical import canonical_json
 from prereq.graph.errors import TableError
 from prereq.graph.skill import Skill
+from prereq.jobs.stages.asked import read_asked
 from prereq.selector.corpus.bayes_classifier import BayesScorer, families, fit_bayes
 from prereq.selector.corpus.bayes_model import BayesModel
 from prereq.selector.corpus.evaluation_set import read_labelled
@@ -22,7 +23,7 @@ from prereq.selector.corpus.skill_classifier import (
     Example,
     Judgement,
     Scorer,
-    SkillScorer,
+    TextScorer,
     document_text,
     document_words,
     fit,
@@ -34,7 +35,12 @@ SETTINGS = "tagger.json"
 
 
 def fit_tagger(
-    output: str, paths: list[tuple[str, str]], skills: tuple[Skill, ...], config: TaggingConfig, seed: int
+    output: str,
+    paths: list[tuple[str, str]],
+    skills: tuple[Skill, ...],
+    config: TaggingConfig,
+    seed: int,
+    asked: str | None = None,
 ) -> dict[str, int]:
     """Count documents per skill, learn the classifier where one is asked for, write both."""
     keys, rows, found = weak_pairs([weak for _, weak in paths])
@@ -44,7 +50,11 @@ def fit_tagger(
     if config.uses("classifier"):
         order = seeded_order(keys, seed, "tagger sample")
         sample = choose_sample(order, rows, found, config.classifier_documents)
-        examples = _read_examples(paths, sample, make_matcher(skills, config), config)
+        told = read_asked(asked)
+        if told:
+            chosen = np.unique(np.concatenate([sample, np.array(sorted(told), dtype=np.int64)]))
+            sample = chosen[np.lexsort((chosen, order[chosen]))]
+        examples = _read_examples(paths, sample, make_matcher(skills, config), config, told)
         fitted = _fit(examples, skills, config, seed)
         counts["classifier documents"] = len(examples) if fitted else 0
         if fitted:
@@ -81,7 +91,7 @@ def load_scorer(tagger: Path, config: TaggingConfig) -> Scorer:
     files = {path.name: path.read_bytes() for path in sorted(tagger.iterdir())}
     if config.classifier == "bayes":
         return BayesScorer(BayesModel.from_files(files), config.classifier_characters)
-    return SkillScorer(ClassifierModel.from_files(files))
+    return TextScorer(ClassifierModel.from_files(files), config.classifier_characters)
 
 
 def make_matcher(skills: tuple[Skill, ...], config: TaggingConfig) -> SkillMatcher | None:
@@ -91,10 +101,12 @@ def make_matcher(skills: tuple[Skill, ...], config: TaggingConfig) -> SkillMatch
     return SkillMatcher(skills, match_names=config.match_names, max_characters=config.max_characters)
 
 
-def read_documents(texts: list[tuple[str, str]], matcher: SkillMatcher | None, config: TaggingConfig) -> list[str]:
-    """What the classifier reads of documents `(id, text)`."""
+def read_documents(
+    texts: list[tuple[str, str]], matcher: SkillMatcher | None, config: TaggingConfig, *, split: bool = True
+) -> list[str]:
+    """What the classifier reads of documents `(id, text)`: for learning as words where it reads words (`split`)."""
     words = []
-    read = document_text if config.classifier == "bayes" else document_words
+    read = document_words if split and config.classifier == "fasttext" else document_text
     with pattern_limit(matcher, config.pattern_timeout_s) as begin:
         for document, text in texts:
             begin(document)
@@ -107,8 +119,9 @@ def _read_examples(
     sample: npt.NDArray[np.int64],
     matcher: SkillMatcher | None,
     config: TaggingConfig,
+    told: Mapping[int, list[int]],
 ) -> list[Example]:
-    """The sampled documents, in the sample's order."""
+    """The sampled documents, in the sample's order; what an endpoint told of one replaces its weak labels."""
     wanted = {int(row): position for position, row in enumerate(sample)}
     found: dict[int, tuple[str, str, list[int]]] = {}
     row = 0
@@ -117,7 +130,8 @@ def _read_examples(
             for offset in range(len(batch)):
                 if (position := wanted.get(row + offset)) is not None:
                     beginning = batch["text"][offset].as_py()[: config.classifier_characters]
-                    found[position] = (batch["id"][offset].as_py(), beginning, weak["skills"][offset].as_py())
+                    own = told[row + offset] if row + offset in told else weak["skills"][offset].as_py()
+                    found[position] = (batch["id"][offset].as_py(), beginning, own)
             row += len(batch)
     chosen = [found[position] for position in range(len(sample))]
     words = read_documents([(document, text) for document, text, _ in chosen], matcher, config)

@@ -11,11 +11,13 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 from prereq.graph.errors import ConfigError
 from prereq.selector.corpus.fasttext_model import END, ClassifierModel, mean_rows, train_classifier
 from prereq.selector.corpus.patterns import SkillMatcher
 from prereq.selector.corpus.tagging import TaggingConfig, choose_threshold
+from prereq.selector.corpus.word_ids import WordIndex
 from prereq.selector.corpus.words import split_words
 
 FloatArray = npt.NDArray[np.float64]
@@ -69,7 +71,9 @@ class SkillScorer:
     def probabilities(self, lines: Sequence[str]) -> FloatArray:
         """Probability of each of `skills` for each line of words, `(n, len(skills))`."""
         bags = [[self._rows[w] for w in (*line.split(), END) if w in self._rows] for line in lines]
-        hidden = mean_rows(bags, self._inputs)
+        return self._from_means(mean_rows(bags, self._inputs))
+
+    def _from_means(self, hidden: FloatArray) -> FloatArray:
         # einsum and not @: a BLAS product may round a row differently with the number of rows beside it
         scores = np.einsum("nd,kd->nk", hidden, self._outputs)
         return np.asarray(0.5 * (1.0 + np.tanh(0.5 * scores)))
@@ -77,6 +81,30 @@ class SkillScorer:
     def tags(self, lines: Sequence[str], threshold: float, max_skills: int) -> list[dict[int, float]]:
         """Skill -> probability of the likeliest skills at or above the threshold, per line; ties by graph order."""
         return likeliest(self.probabilities(lines), self.skills, threshold, max_skills)
+
+
+class TextScorer(SkillScorer):
+    """`SkillScorer` for texts that are not yet split into words: a batch is split and summed in numpy.
+
+    Args:
+        model: The model.
+        max_characters: What lies behind in a text is not read.
+    """
+
+    def __init__(self, model: ClassifierModel, max_characters: int) -> None:
+        super().__init__(model)
+        self._index, self._max_characters = WordIndex(model.words), max_characters
+        self._wide = model.inputs.astype(np.float64)
+        end = self._rows.get(END)
+        self._end = (np.zeros(model.inputs.shape[1]), 0) if end is None else (self._wide[end], 1)
+
+    def probabilities(self, lines: Sequence[str]) -> FloatArray:
+        """Probability of each of `skills` for each text, `(n, len(skills))`."""
+        words, offsets = self._index.find(lines, self._max_characters)
+        table = sparse.csr_matrix((np.ones(len(words)), words, offsets), shape=(len(lines), len(self._wide)))
+        row, count = self._end
+        # a row of a sparse product is summed by itself, in the order of its words
+        return self._from_means((table @ self._wide + row) / np.maximum(np.diff(offsets) + count, 1)[:, np.newaxis])
 
 
 def likeliest(

@@ -16,6 +16,7 @@ from prereq.selector.corpus.patterns import SkillMatcher
 from prereq.selector.corpus.skill_classifier import (
     Example,
     SkillScorer,
+    TextScorer,
     common_words,
     document_words,
     fit,
@@ -162,3 +163,14 @@ def test_exercises_get_the_concepts_that_they_teach(data_dir: Path) -> None:
         top_5 += bool(set(best) & skills)
     assert first / len(judged) > 0.172
     assert top_5 / len(judged) > 0.336
+
+
+def test_texts_are_scored_as_their_words_are() -> None:
+    fitted = fit(examples(200), TaggingConfig(), 0)
+    assert fitted is not None
+    texts = ["Knead the Dough, bakeBread 12 times!", "", "sail_harbour\0tide", "Qualität of dough — tide", "x" * 50]
+    lines = [document_words(text, None, 30) for text in texts]
+    by_words = SkillScorer(fitted[0]).probabilities(lines)
+    np.testing.assert_allclose(TextScorer(fitted[0], 30).probabilities(texts), by_words, rtol=1e-12)
+    alone = np.concatenate([TextScorer(fitted[0], 30).probabilities([text]) for text in texts])
+    np.testing.assert_array_equal(TextScorer(fitted[0], 30).probabilities(texts), alone)
