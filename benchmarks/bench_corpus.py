@@ -23,7 +23,7 @@ from corpus_rows import Context, MissingInput, Row, Values, digests, require, se
 from recording import bars, record
 
 # modules with a table ROWS, in the order in which they run
-GROUPS: tuple[str, ...] = ("corpus_dedup", "corpus_build", "corpus_ratios", "corpus_faults", "corpus_fuzz")
+GROUPS: tuple[str, ...] = ("corpus_dedup", "corpus_build", "corpus_ratios", "corpus_tags", "corpus_faults", "corpus_fuzz")
 
 
 def tables() -> dict[str, dict[str, Row]]:

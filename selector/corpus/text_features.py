@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from prereq.selector.corpus.shingles import mix
-from prereq.selector.corpus.words import CJK
 
 HashArray = npt.NDArray[np.uint64]
 IntArray = npt.NDArray[np.int64]
 
 _SIGN, _BLANK, _LOWER, _UPPER, _DIGIT, _SINGLE = range(6)
 _POINTS = 0x30000  # code points with a class of their own; the private and special ones beyond are signs
+# written without blanks, so each character is a token: kana, Han and its extension A, compatibility Han
+_SINGLES = ((0x3040, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF))
 _SALT = np.uint64(0x9E3779B97F4A7C15)
 _BASE = 0xD6E8FEB86659FD93  # odd, so it has an inverse modulo 2**64
 _FIRST, _GLUED = np.uint64(0xC4CEB9FE1A85EC53), np.uint64(0xA0761D6478BD642F)
@@ -127,6 +128,6 @@ def _tables() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint32]]:
             classes[point] = _DIGIT
         elif category[0] == "Z" or character.isspace() or category == "Cc":
             classes[point] = _BLANK
-    for first, last in zip(CJK[0::3], CJK[2::3], strict=True):
-        classes[ord(first) : ord(last) + 1] = _SINGLE
+    for first, last in _SINGLES:
+        classes[first : last + 1] = _SINGLE
     return classes, lower
