@@ -1,6 +1,6 @@
 """The tagger's fit: documents per skill, the classifier and how it does; and reading documents beside their labels."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from prereq.graph.errors import ConfigError
 from prereq.graph.skill import nearest
+from prereq.selector.corpus.endpoint import EndpointConfig
 
 Method = Literal["labels", "patterns", "classifier"]
 FloatArray = npt.NDArray[np.float64]
@@ -49,13 +50,14 @@ class TaggingConfig:
         0.5  # share of its tags on held-back weak labels that must be right, else none is made
     )
     classifier_beta: float = 1.0  # the threshold's F-measure: above 1 recall weighs more, below 1 precision
+    endpoint: EndpointConfig | None = None  # ask a language model about a sample, for the classifier to learn from
     labelled: str | None = None  # JSON Lines or Parquet of `text, skills`, told by people: chooses threshold and scale
     classifier_dim: int = 48  # length of its word vectors
     classifier_epochs: int | None = None  # passes over its documents; None: 100 for few documents to 5 for many
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "methods", tuple(self.methods))
-        _check_methods(self.methods)
+        _check_methods(self.methods, asked=self.endpoint is not None)
         _check_choice("unknown_labels", self.unknown_labels, ("error", "ignore"))
         _check_choice("classifier_for", self.classifier_for, ("untagged", "all"))
         for name in ("min_hits", "max_skills", "max_characters", "classifier_documents", "classifier_min_documents"):
@@ -80,7 +82,7 @@ class TaggingConfig:
         return method in self.methods
 
 
-def _check_methods(methods: Sequence[str]) -> None:
+def _check_methods(methods: Sequence[str], *, asked: bool) -> None:
     known = get_args(Method)
     for method in methods:
         _check_choice("methods", method, known)
@@ -88,8 +90,10 @@ def _check_methods(methods: Sequence[str]) -> None:
         raise ConfigError(
             f"tagging.methods must name each of {', '.join(known)} at most once and one of them, got {methods}"
         )
-    if set(methods) == {"classifier"}:
+    if set(methods) == {"classifier"} and not asked:
         raise ConfigError("tagging.methods: classifier alone has nothing to learn from; add labels or patterns")
+    if asked and "classifier" not in methods:
+        raise ConfigError("tagging.endpoint: its answers teach the classifier; add classifier to tagging.methods")
 
 
 def _check_choice(name: str, value: object, known: Sequence[str]) -> None:
