@@ -107,13 +107,35 @@ def make_parser() -> argparse.ArgumentParser:
             added = verbs.add_parser(verb.name, parents=[shared], help=verb.help, description=verb.help)
             if verb.name == "sample":
                 added.add_argument("--repair", type=int, metavar="N", help="write damaged shards of round N again")
+                added.add_argument(
+                    "--withdraw", metavar="FILE", help="never draw these documents again: an id per line"
+                )
+                added.add_argument(
+                    "--withdraw-source", action="append", default=[], metavar="NAME", help="nor those of this source"
+                )
             if verb.name == "export":
                 _add_export_options(added)
             if verb.name == "inspect":
                 added.add_argument("--verify", action="store_true", help="check every digest; exit 2 where one fails")
                 added.add_argument("--follow", action="store_true", help="a line per round and report until the end")
+    _add_solve(verbs)
     _add_graph(verbs, shared)
     return parser
+
+
+def _add_solve(verbs: Any) -> None:
+    text = "proxy runs -> a static mixture (RegMix, Data Mixing Laws, Olmix, CLIMB), or which proxy runs to make"
+    solve = verbs.add_parser("solve", help=text, description=text)
+    solve.add_argument("sources", nargs="+", help="output folders of sweeps; with --propose also a configuration")
+    solve.add_argument("--method", choices=("regmix", "laws", "olmix", "climb"), default="regmix")
+    solve.add_argument("--propose", type=int, metavar="N", help="write a sweep of N further proxy runs instead")
+    solve.add_argument("--out", required=True, metavar="FILE", help="YAML file that is written")
+    solve.add_argument("--output", metavar="DIR", help="with --propose: the sweep's output folder (runs/NAME of FILE)")
+    solve.add_argument("--seed", type=int, default=0, help="of what is drawn and simulated")
+    solve.add_argument("--tokens", type=float, help="the mixture is for so many tokens: no arm more than four times")
+    solve.add_argument("--regressor", choices=("lightgbm", "linear"), default="lightgbm", help="of regmix and climb")
+    solve.add_argument("--set", action="append", default=[], metavar="a.b=1", help="override a configuration's key")
+    solve.add_argument("--dry-run", action="store_true", help="say what would be written; write nothing")
 
 
 def _add_graph(verbs: Any, shared: argparse.ArgumentParser) -> None:

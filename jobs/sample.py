@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from prereq.graph.canonical import canonical_json, digest, sha256_hex
-from prereq.graph.errors import ManifestError
+from prereq.graph.errors import ConfigError, ManifestError
 from prereq.graph.influence import encode_influence
 from prereq.graph.load import decode_graph
 from prereq.graph.skill_graph import SkillGraph
@@ -19,8 +20,9 @@ from prereq.selector.corpus.tokens import make_tokenizer, tokenizer_identity
 from prereq.selector.mixers import Mixer, make_mixer, sharpness_warning
 from prereq.selector.mixers.registry import mixer_config
 from prereq.selector.rounds.pool import Pool
-from prereq.selector.rounds.run import Done, start_run
+from prereq.selector.rounds.run import Done, read_run, start_run
 from prereq.selector.rounds.sampler import Event, Sampler
+from prereq.selector.rounds.withdrawal import withdraw
 from prereq.selector.storage import Folder
 
 _VERSIONED = ("prereq", "numpy", "pyarrow")
@@ -121,7 +123,9 @@ def ended(done: Done | None) -> str:
 
 
 def main_sample(config: RunConfig, args: argparse.Namespace) -> int:
-    """The verb: draw rounds until the run ends, or repair one round with `--repair N`."""
+    """The verb: draw rounds to the end, repair one round (`--repair`) or withdraw documents (`--withdraw`)."""
+    if args.withdraw is not None or args.withdraw_source:
+        return _withdraw(config, args.withdraw, args.withdraw_source)
     sampler = open_sampler(config, tell)
     if args.repair is not None:
         mended = sampler.repair(args.repair)
@@ -133,4 +137,20 @@ def main_sample(config: RunConfig, args: argparse.Namespace) -> int:
         return 0
     done = sampler.run()
     print(ended(done))
+    return 0
+
+
+def _withdraw(config: RunConfig, file: str | None, sources: list[str]) -> int:
+    """Write a list of withdrawn documents; a sampler that is running takes it up with its next round."""
+    run = Folder(config.run_dir)
+    if read_run(run) is None:
+        raise ManifestError(f"{run.name}: no run (run.json is missing); documents are withdrawn from a run")
+    try:
+        lines = [] if file is None else Path(file).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"--withdraw {file}: cannot be read ({error}); give a text file with an id per line"
+        ) from error
+    name, count = withdraw(run, Pool(config.pool_dir), [line for line in lines if line], sources)
+    print(f"{run.path(name)}: {count:,} documents will not be drawn from the next round on")
     return 0

@@ -157,6 +157,8 @@ def _check_round(findings: Findings, run: Folder, info: RunInfo, manifest: Round
             findings.failures.append(f"{where}: {key} is {getattr(manifest, key)}, run.json says {ours}")
     for entry in manifest.feedback:
         findings.check(where, _check_applied, run, manifest.round, entry)
+    for listed in manifest.withdrawn or []:
+        findings.check(run.path(listed["path"]), _check_bytes, run, listed["path"], listed["sha256"])
     arrays = manifest.mixer.get("arrays")
     if arrays is not None:
         name = f"{round_folder(manifest.round)}/{arrays['path']}"

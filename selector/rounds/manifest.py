@@ -62,6 +62,7 @@ class RoundManifest:
     order: str  # sha256 of the document ids in order, joined by newlines
     shards: tuple[Shard, ...]
     packing: dict[str, int] | None = None  # of packed rows: seq_len, pieces, special, padding (tokens)
+    withdrawn: list[dict[str, str]] | None = None  # [{path, sha256}] lists of documents newly taken out by this round
 
     def to_bytes(self) -> "Bytes":
         """The canonical bytes, of which the sha256 is the round's identity."""
@@ -81,7 +82,7 @@ def _given(value: dict[str, Any], optional: frozenset[str]) -> dict[str, Any]:
     return {key: item for key, item in value.items() if item is not None or key not in optional}
 
 
-_OPTIONAL = frozenset({"packing"})
+_OPTIONAL = frozenset({"packing", "withdrawn"})
 _SHARD_OPTIONAL = frozenset({"groups", "footer"})
 _KEYS = frozenset(field.name for field in fields(RoundManifest)) - _OPTIONAL
 _SHARD_KEYS = frozenset(field.name for field in fields(Shard)) - _SHARD_OPTIONAL
@@ -153,6 +154,8 @@ def parse_manifest(data: bytes, number: int, where: str) -> RoundManifest:
             _expect_shape(shard, _GROUPS_SHAPE, f"{where}: shards")
     if "packing" in value:
         _expect_shape(value["packing"], _PACKING_SHAPE, f"{where}: packing")
+    if "withdrawn" in value:
+        _expect_shape(value["withdrawn"], [{"path": str, "sha256": str}], f"{where}: withdrawn")
     if value["round"] != number:
         raise ManifestError(f"{where}: says it is round {value['round']}, its folder says {number}; files were moved")
     manifest = RoundManifest(**{**value, "shards": tuple(map(_shard, value["shards"]))})

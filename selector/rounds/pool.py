@@ -118,6 +118,11 @@ class Pool:
             self._tokens[arm] = values
         return self._tokens[arm]
 
+    def text_columns(self, arm: int, names: tuple[str, ...]) -> list[list[str]]:
+        """Columns of text of an arm's documents in stored order, a list per name."""
+        groups = [self._read_group(part, group, list(names)) for part, group in self.layouts[arm].groups]
+        return [[value for table in groups for value in table[name].to_pylist()] for name in names]
+
     def read_rows(self, arm: int, rows: IntArray) -> pa.Table:
         """Documents of an arm by stored row, in the order given."""
         layout = self.layouts[arm]

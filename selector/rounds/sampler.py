@@ -4,6 +4,7 @@ There is no broker and no lock. A round is committed by creating its manifest, w
 a sampler knows is a function of the configuration, the committed manifests and the feedback that they name.
 """
 
+import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -29,6 +30,7 @@ from prereq.selector.rounds.state import FILE as STATE_FILE
 from prereq.selector.rounds.state import encode_state
 from prereq.selector.rounds.trial import observe
 from prereq.selector.rounds.turn import Event, Turns, beaten
+from prereq.selector.rounds.withdrawal import Withdrawal, matching_rows, read_from, recorded
 from prereq.selector.storage import Folder
 
 _STALE_S = 60.0  # age at which a temporary file can only belong to a writer that was killed
@@ -47,6 +49,7 @@ class _Position:
     observed: int  # rounds before this one are covered by applied reports
     tokens: int
     last: str | None  # sha256 of the last manifest
+    withdrawn: int = 0  # lists of withdrawn documents that were applied
 
 
 class Sampler:
@@ -129,6 +132,7 @@ class Sampler:
             raise ManifestError(f"{self._run.name}: round {number} is not committed; rounds 0 to {len(chain) - 1} are")
         position = self._replay(chain[:number])
         manifest = chain[number]
+        self._withdraw(position, self._lists_of(manifest, position))
         for entry in manifest.feedback:
             self._apply(position, self._recorded(entry), number)
         plan, _ = self._plan(position)
@@ -145,15 +149,18 @@ class Sampler:
         for report in reports:
             check_feedback(report, self._info, self._arms.ids)
             self._apply(position, report, number)
+        lists = read_from(self._run, position.withdrawn)
+        self._withdraw(position, lists)
         plan, requested = self._plan(position)
         if plan is None:
             return "pool exhausted"
         drawn = draw_round(self._pool, self._stock, plan, self._config, number, self._encode)
         try:
-            manifest = self._commit(number, position, reports, requested, plan, drawn)
-        except (OSError, PrereqError):
-            # a rival that committed this round may have swept our files away
-            if self._run.exists(manifest_name(number)):
+            manifest = self._commit(number, position, (reports, lists), requested, plan, drawn)
+        except (OSError, PrereqError) as error:
+            # a rival that committed this round may have swept our files away; a full disk is no rival
+            swept = getattr(error.__cause__ or error, "errno", errno.ENOENT) == errno.ENOENT
+            if swept and self._run.exists(manifest_name(number)):
                 raise beaten(self._run, number) from None
             raise
         position.carry, position.cursors = plan.carry, list(plan.cursors)
@@ -170,6 +177,7 @@ class Sampler:
 
     def _plan(self, position: _Position) -> tuple[Plan | None, FloatArray]:
         requested = check_simplex(self._mixer.mixture(position.state), size=len(self._arms.ids))
+        tokens = self._stock.all_tokens()
         per_token = requested * self._arms.rows / np.maximum(1, self._arms.tokens)  # documents of each arm
 
         def plan(documents: int) -> Plan | None:
@@ -178,7 +186,7 @@ class Sampler:
                 position.carry,
                 position.cursors,
                 self._stock,
-                self._arms.tokens,
+                tokens,
                 self._config.max_epochs,
                 documents,
             )
@@ -189,11 +197,12 @@ class Sampler:
         self,
         number: int,
         position: _Position,
-        reports: list[Feedback],
+        inputs: tuple[list[Feedback], list[Withdrawal]],
         requested: FloatArray,
         plan: Plan,
         drawn: DrawnRound,
     ) -> RoundManifest:
+        reports, lists = inputs
         shards = write_shards(self._run, number, drawn, self._config)
         mixer, arrays = encode_state(
             self._mixer.name, position.state, write_arrays=number % self._config.state_every == 0
@@ -210,6 +219,7 @@ class Sampler:
             seed=self._config.seed,
             global_batch=self._config.global_batch,
             feedback=[{"round": report.round, "sha256": report.sha256} for report in reports],
+            withdrawn=[one.entry() for one in lists] or None,
             mixer=mixer,
             mixture={
                 "requested": dict(zip(ids, requested.tolist(), strict=True)),
@@ -245,6 +255,7 @@ class Sampler:
     def _replay(self, chain: list[RoundManifest]) -> _Position:
         """Rebuild the position from manifests and feedback, checking each against the other."""
         count = len(self._arms.ids)
+        self._stock = PoolStock(self._pool, self._config.seed)  # without withdrawals of a replay before
         position = _Position(self._mixer.init(), np.zeros(count), [Cursor()] * count, [], 0, 0, None)
         for manifest in chain:
             where = self._run.path(manifest_name(manifest.round))
@@ -263,8 +274,22 @@ class Sampler:
                     f"{where}: replaying the feedback gives another mixer state than the manifest holds; "
                     "go on with the versions in run.json and the same CPU family"
                 )
+            self._withdraw(position, self._lists_of(manifest, position))
             self._follow(position, manifest)
         return position
+
+    def _lists_of(self, manifest: RoundManifest, position: _Position) -> list[Withdrawal]:
+        where = self._run.path(manifest_name(manifest.round))
+        return recorded(self._run, manifest.withdrawn or [], position.withdrawn, where)
+
+    def _withdraw(self, position: _Position, lists: list[Withdrawal]) -> None:
+        """Take the documents of these lists out of every arm's order."""
+        if not lists:
+            return
+        for arm, cursor in enumerate(position.cursors):
+            gone = matching_rows(self._pool, arm, lists)
+            position.cursors[arm] = self._stock.withdraw(arm, gone, cursor)
+        position.withdrawn += len(lists)
 
     def _follow(self, position: _Position, manifest: RoundManifest) -> None:
         """Move cursors, carry and counts past a committed round."""

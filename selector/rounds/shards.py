@@ -20,7 +20,7 @@ from prereq.selector.rounds.config import SamplerConfig
 from prereq.selector.rounds.groups import digest_ranges
 from prereq.selector.rounds.manifest import Shard, round_folder, same_shard
 from prereq.selector.rounds.order import IntArray, arm_order
-from prereq.selector.rounds.plan import Draw, LastLooks
+from prereq.selector.rounds.plan import Cursor, Draw, LastLooks
 from prereq.selector.rounds.pool import Pool
 from prereq.selector.storage import Folder
 
@@ -35,10 +35,39 @@ class PoolStock:
         self._pool, self._seed = pool, seed
         self._epochs: dict[int, dict[int, tuple[IntArray, IntArray]]] = {}
         self._last = LastLooks(len(pool.layouts))
+        self._gone: dict[int, np.ndarray] = {}  # per arm: bool (stored rows,), withdrawn
 
     def all_rows(self) -> IntArray:
         """Documents of every arm in one epoch, `(n,)`."""
-        return np.array([layout.rows for layout in self._pool.layouts], dtype=np.int64)
+        rows = np.array([layout.rows for layout in self._pool.layouts], dtype=np.int64)
+        for arm, gone in self._gone.items():
+            rows[arm] -= int(gone.sum())
+        return rows
+
+    def all_tokens(self) -> IntArray:
+        """Tokens of every arm in one epoch, `(n,)`."""
+        tokens = np.array([layout.tokens for layout in self._pool.layouts], dtype=np.int64)
+        for arm, gone in self._gone.items():
+            tokens[arm] -= int(self._pool.tokens(arm)[gone].sum())
+        return tokens
+
+    def withdraw(self, arm: int, gone: np.ndarray, cursor: Cursor) -> Cursor:
+        """Take documents out of an arm's order, in every epoch; where the arm goes on in the order that is left.
+
+        Args:
+            arm: The arm.
+            gone: bool `(rows,)` by stored row.
+            cursor: Where it stood.
+        """
+        if not gone.any():
+            return cursor
+        before = int(gone[self._epoch(arm, cursor.epoch)[0][: cursor.position]].sum())
+        self._gone[arm] = self._gone.get(arm, np.zeros(len(gone), dtype=np.bool_)) | gone
+        self._epochs.pop(arm, None)
+        self._last = LastLooks(len(self._pool.layouts))
+        position = cursor.position - before
+        ended = position > 0 and position >= self.rows(arm)
+        return Cursor(cursor.epoch + 1, 0) if ended else Cursor(cursor.epoch, position)
 
     def tokens_at(self, arms: IntArray, epochs: IntArray, positions: IntArray) -> IntArray:
         """Tokens of one document of each of these arms, at its position in the order of its epoch; all `(k,)`."""
@@ -46,7 +75,8 @@ class PoolStock:
 
     def rows(self, arm: int) -> int:
         """Documents of an arm in one epoch."""
-        return self._pool.layouts[arm].rows
+        rows = self._pool.layouts[arm].rows
+        return rows - int(self._gone[arm].sum()) if arm in self._gone else rows
 
     def epoch_tokens(self, arm: int, epoch: int) -> IntArray:
         """Tokens of an arm's documents in the order of an epoch, `(rows,)`."""
@@ -60,6 +90,8 @@ class PoolStock:
         kept = self._epochs.setdefault(arm, {})
         if epoch not in kept:
             order = arm_order(self._seed, self._pool.layouts[arm].id, epoch, self._pool.group_rows(arm))
+            if arm in self._gone:
+                order = order[~self._gone[arm][order]]
             kept[epoch] = (order, self._pool.tokens(arm)[order])
             for old in [e for e in kept if e < epoch - 1]:
                 del kept[old]
