@@ -63,7 +63,12 @@ def drawn_by_skill(run: Folder, manifest: RoundManifest, arms: Arms | None, *, r
 
 
 def count_tokens(table: pa.Table) -> dict[str, float]:
-    """Tokens per skill of a table with the columns `n_tokens` and `skills` (lists); `_none` where a list is empty."""
+    """Tokens per skill of a table with the columns `n_tokens` and `skills` (lists); `_none` where a list is empty.
+
+    Of packed rows both are lists with an entry per piece of a document.
+    """
+    if pa.types.is_list(table.schema.field("n_tokens").type):
+        table = pa.table({name: pc.list_flatten(table[name]) for name in ("n_tokens", "skills")})
     tokens = table["n_tokens"].to_numpy().astype(np.float64)
     column = table["skills"].combine_chunks()
     if isinstance(column, pa.ChunkedArray):  # older pyarrow keeps the chunks

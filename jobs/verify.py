@@ -16,6 +16,7 @@ from prereq.graph.errors import ManifestError, PrereqError
 from prereq.graph.influence import decode_influence
 from prereq.graph.load import decode_graph
 from prereq.selector.rounds.feedback import check_feedback, feedback_name, read_feedback
+from prereq.selector.rounds.groups import digest_ranges
 from prereq.selector.rounds.manifest import (
     RoundManifest,
     check_shard_bytes,
@@ -26,6 +27,7 @@ from prereq.selector.rounds.manifest import (
 )
 from prereq.selector.rounds.pool import Pool, read_holdout
 from prereq.selector.rounds.run import RunInfo, read_done, read_run
+from prereq.selector.rounds.shards import count_part
 from prereq.selector.storage import Folder
 
 T = TypeVar("T")
@@ -198,14 +200,19 @@ def _check_shard(run: Folder, manifest: RoundManifest, shard: Any) -> list[str]:
         )
     data = run.read(name)
     check_shard_bytes(data, shard, run.path(name), manifest.round)
-    table = pq.read_table(pa.BufferReader(data), columns=["id", "n_tokens"])
-    tokens = int(pc.sum(table["n_tokens"]).as_py() or 0)
-    if (table.num_rows, tokens) != (shard.documents, shard.tokens):
+    if shard.groups is not None and digest_ranges(data) != (shard.groups, shard.footer):
+        raise ManifestError(f"{run.path(name)}: the digests of its row groups are not those of the manifest")
+    packed = manifest.packing is not None
+    table = pq.read_table(
+        pa.BufferReader(data), columns=["ids", "n_tokens", "starts"] if packed else ["id", "n_tokens"]
+    )
+    documents, tokens = count_part(table)
+    if (table.num_rows, documents, tokens) != (shard.samples, shard.documents, shard.tokens):
         raise ManifestError(
-            f"{run.path(name)}: holds {table.num_rows} documents and {tokens} tokens, the manifest says "
-            f"{shard.documents} and {shard.tokens}"
+            f"{run.path(name)}: holds {table.num_rows} rows of {documents} documents and {tokens} tokens, the manifest "
+            f"says {shard.samples}, {shard.documents} and {shard.tokens}"
         )
-    return [str(name) for name in table["id"].to_pylist()]
+    return [str(name) for name in (pc.list_flatten(table["ids"]) if packed else table["id"]).to_pylist()]
 
 
 def _check_order(manifest: RoundManifest, ids: list[list[str]], where: str) -> None:

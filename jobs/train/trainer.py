@@ -27,7 +27,7 @@ from prereq.jobs.train.evaluate import Evaluation, evaluate, prepare
 from prereq.jobs.train.log import TrainingLog
 from prereq.jobs.train.model import ByteTransformer, make_optimizer
 from prereq.jobs.train.signals import Signals
-from prereq.jobs.train.windows import IGNORE, split_evenly, training_windows
+from prereq.jobs.train.windows import IGNORE, batch_windows, split_evenly
 from prereq.selector.feed import Batch, Feed, WaitConfig
 from prereq.selector.rounds.run import RunInfo, read_run
 from prereq.selector.storage import Folder
@@ -102,7 +102,8 @@ class Trainer:
         self._config, self._stop, self._say = config, stop, say
         self._run = Folder(run_dir)
         wait = WaitConfig(start_timeout_s=_START_TIMEOUT_S, timeout_s=config.wait_timeout_s)
-        self._feed = Feed(run_dir, columns=("text", "n_tokens"), wait=wait, stop=stop)
+        self._feed = Feed(run_dir, wait=wait, stop=stop)
+        _refuse_other_tokens(self._run)
         self._log = TrainingLog(self._run)
         self._model = ByteTransformer(config).to(config.device)
         self._optimizer = make_optimizer(self._model, config)
@@ -180,7 +181,7 @@ class Trainer:
     def _train(self, batch: Batch) -> None:
         """Train on every token of a global batch once, in optimizer steps of about `windows_per_step` windows."""
         begin = time.monotonic()
-        windows = training_windows(batch.texts or [], self._config.seq_len)
+        windows = batch_windows(batch, self._config.seq_len)
         total, count = 0.0, int((windows.targets != IGNORE).sum())
         for start, stop in split_evenly(len(windows.inputs), self._config.windows_per_step):
             inputs = torch.from_numpy(windows.inputs[start:stop]).to(self._config.device)
@@ -291,6 +292,16 @@ class Trainer:
             final_loss=_mean(final, "final"),
             seconds=time.monotonic() - self._begin,
             waited_s=self._feed.waited_s,
+        )
+
+
+def _refuse_other_tokens(run: Folder) -> None:
+    """The model reads bytes; a run of other tokens needs a loop of its own."""
+    tokenizer = json.loads(run.read("run.json"))["drawing"].get("tokenizer", "bytes")
+    if tokenizer != "bytes":
+        raise PrereqError(
+            f"{run.name}: its rows are tokens of {tokenizer}, the reference trainer reads bytes; train it in a loop of "
+            "your own (README, the feed), or sample with samples.kind: text"
         )
 
 

@@ -65,7 +65,7 @@ class Batch:
         return TokenRows(self.input_ids, self.lengths, self.starts)
 
     def columns(self) -> dict[str, Sequence[Any]]:
-        """The columns that are there, by name: id, arm, skills, n_tokens, text, input_ids, lengths, starts and others."""
+        """The columns that are there, by name: id, arm, skills, n_tokens; text, input_ids, lengths, starts; others."""
         own: dict[str, Any] = {"id": self.ids, "arm": self.arms, "skills": self.skills, "n_tokens": self.n_tokens}
         own |= {"text": self.texts, "input_ids": self.input_ids, "lengths": self.lengths, "starts": self.starts}
         return {name: values for name, values in {**own, **self.extra}.items() if values is not None}

@@ -88,7 +88,7 @@ def feed_loader(trainer: Trainer) -> FeedLoader:
 
 
 def rows(batch: Batch) -> list[dict[str, Any]]:
-    """A batch as the list of rows that a data collator takes: id, arm, skills, n_tokens, and text or input_ids (packed: lengths)."""
+    """A batch as the list of rows that a data collator takes: dictionaries with the names of `Batch.columns`."""
     columns = batch.columns()
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 

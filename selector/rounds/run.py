@@ -47,6 +47,7 @@ class RunInfo:
     report_every: int
     policy: str
     initial_evaluation: bool
+    kind: str  # of samples: text, tokens or packed
     mixer: str
     parameters: dict[str, Any] | None  # of the mixer; None where run.json does not say
     uses_feedback: bool
@@ -91,6 +92,8 @@ def read_run(run: Folder) -> RunInfo | None:
     fault = misfit(value, {key: spec for key, spec in _RUN_FACTS.items() if key in value})
     if fault is None and "mixer" in value["drawing"]:
         fault = misfit(value["drawing"]["mixer"], {"name": str, "parameters": dict}, "drawing.mixer")
+    if fault is None and "samples" in value["drawing"]:
+        fault = misfit(value["drawing"]["samples"], {"kind": str}, "drawing.samples")
     if fault is not None:
         raise ManifestError(f"{run.path('run.json')}: {fault}; the file was changed after it was written: restore it")
     drawing = value["drawing"]
@@ -105,6 +108,7 @@ def read_run(run: Folder) -> RunInfo | None:
         report_every=drawing["report_every"],
         policy=drawing["policy"],
         initial_evaluation=drawing["initial_evaluation"],
+        kind=drawing["samples"]["kind"] if "samples" in drawing else "text",
         mixer=value["mixer"]["name"],
         parameters=drawing["mixer"]["parameters"] if "mixer" in drawing else None,
         uses_feedback=value["mixer"]["uses_feedback"],
