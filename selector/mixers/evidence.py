@@ -3,9 +3,10 @@
 Under the dynamics L_j(t) = L_j(t-1) (1 - (A' x)_j) a drop y_j = 1 - L_j(t) / L_j(t-1) is kappa_t x . A_j + noise, with
 x the shares of tokens per skill and kappa_t one scalar per round (learning slows down). A_j has the prior
 
-    own_j e_j + trust * declared_j + level * (1 - e_j) + N(0, V),    trust ~ N(1, .), level ~ N(0, .)
+    own_j e_j + trust * declared_j + level * (1 - e_j) + r + N(0, V),    trust ~ N(1, .), level ~ N(0, .), r ~ N(0, R)
 
-so that a graph that explains nothing loses its weight as a whole (trust), before single entries are known (V). The
+so that a graph that explains nothing loses its weight as a whole (trust), and what a row does for all columns is known
+(r, the same for every j: a skill that helps many shows in the sum of all drops) before single entries are (V). The
 posterior is held in its dual form: mean A_j = prior_j + V F' c_j with F the observed kappa_t x_t `(h, k)`. Nothing of
 size k x m or k x k is ever formed; within the rows that are remembered the result is exact. Pure functions, no threads.
 """
@@ -40,6 +41,7 @@ class Beliefs:
     own_row: IntArray
     own: FloatArray
     known: FloatArray
+    row_sd: float
     level_sd: float
     trust_sd: float
     noise: float
@@ -84,6 +86,8 @@ class Posterior:
         scale: kappa per round `(h,)`.
         features: F = kappa_t x_t `(h, k)`.
         coefficients: c `(h, m)`.
+        rows: Posterior mean of r `(k,)`.
+        rows_variance: And its variance `(k,)`.
         precision: Per group of columns: the columns, their spans `(n, h)` and inverse covariance of drops `(n, n)`.
     """
 
@@ -92,6 +96,8 @@ class Posterior:
     scale: FloatArray
     features: FloatArray
     coefficients: FloatArray
+    rows: FloatArray
+    rows_variance: FloatArray
     precision: tuple[tuple[IntArray, FloatArray, FloatArray], ...]
 
 
@@ -215,9 +221,15 @@ def _fit(
             gram[row] += [(weighted * level).sum(), (weighted * rest).sum()]
         solved.append((group, inverse, left, level, rest))
     level_mean, trust = _two_scalars(gram, moment, beliefs) if tell else (0.0, 1.0)
+    rests = [left - level_mean * level - trust * rest for _, _, left, level, rest in solved]
+    rows, rows_variance = _rows_effect(
+        [(group, inverse, rest) for (group, inverse, *_), rest in zip(solved, rests, strict=True)], features, beliefs
+    )
     coefficients = np.zeros_like(parts[0])
-    for group, inverse, left, level, rest in solved:
-        dual = np.einsum("nm,mg->ng", inverse, left - level_mean * level - trust * rest)
+    per_round = (features * rows).sum(axis=1)  # (h,)
+    for (group, inverse, *_), rest in zip(solved, rests, strict=True):
+        left = rest - (group.spans * per_round).sum(axis=1)[:, None]
+        dual = np.einsum("nm,mg->ng", inverse, left)
         coefficients[:, group.columns] = np.einsum("nt,ng->tg", group.spans, dual)
     return Posterior(
         trust=trust,
@@ -225,8 +237,33 @@ def _fit(
         scale=scale,
         features=features,
         coefficients=coefficients,
+        rows=rows,
+        rows_variance=rows_variance,
         precision=tuple((group.columns, group.spans, inverse) for group, inverse, *_ in solved),
     )
+
+
+def _rows_effect(
+    solved: list[tuple[_Group, FloatArray, FloatArray]], features: FloatArray, beliefs: Beliefs
+) -> tuple[FloatArray, FloatArray]:
+    """Posterior mean and variance of r `(k,)` given the other scalars: a regression of the mean drop of all columns.
+
+    The columns of a group have the same covariance C given r, so what they say about r is in their sum. With
+    r = R F' c the normal equations are (I + S R F F') c = sum of spans' C^-1 y, S = sum of columns * spans' C^-1 spans.
+    """
+    prior = beliefs.row_sd**2 * beliefs.known
+    count = len(features)
+    information, moment = np.zeros((count, count)), np.zeros(count)
+    for group, inverse, rest in solved:
+        weighted = np.einsum("nt,nm->tm", group.spans, inverse)
+        information += len(group.columns) * np.einsum("tm,ms->ts", weighted, group.spans)
+        moment += np.einsum("tm,m->t", weighted, rest.sum(axis=1))
+    gram = np.einsum("tk,sk->ts", features * prior, features)
+    system = np.eye(count) + np.einsum("ts,su->tu", information, gram)
+    mean = prior * (features * np.linalg.solve(system, moment)[:, None]).sum(axis=0)
+    reduced = np.linalg.solve(system, information)
+    variance = prior - prior**2 * (features * np.einsum("ts,sk->tk", reduced, features)).sum(axis=0)
+    return mean, np.maximum(variance, 0.0)
 
 
 def _two_scalars(gram: FloatArray, moment: FloatArray, beliefs: Beliefs) -> tuple[float, float]:
@@ -263,14 +300,16 @@ def mean_times(fitted: Posterior, declared: FloatArray, losses: FloatArray, beli
     own_loss[beliefs.own_row[own]] = losses[own]
     prior = on_own + fitted.trust * (declared - on_own) + fitted.level * beliefs.known * (losses.sum() - own_loss)
     dual = (fitted.coefficients * losses).sum(axis=1)  # (h,)
+    prior = prior + fitted.rows * losses.sum()
     return prior + beliefs.variance * (fitted.features * dual[:, None]).sum(axis=0)
 
 
 def deviation_times(fitted: Posterior | None, losses: FloatArray, beliefs: Beliefs) -> FloatArray:
     """Posterior standard deviation of A l `(k,)`, columns independent: what is still uncertain about a row's effect."""
+    common = beliefs.row_sd**2 * beliefs.known if fitted is None else fitted.rows_variance
     variance = beliefs.variance * (losses**2).sum()
     for columns, spans, inverse in fitted.precision if fitted is not None else ():
         seen = np.einsum("nt,tk->nk", spans, fitted.features if fitted is not None else spans)
         explained = (seen * np.einsum("nm,mk->nk", inverse, seen)).sum(axis=0)
         variance = variance - (losses[columns] ** 2).sum() * beliefs.variance**2 * explained
-    return np.sqrt(np.maximum(variance, 0.0))
+    return np.sqrt(np.maximum(variance, 0.0) + common * losses.sum() ** 2)

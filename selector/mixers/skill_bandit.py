@@ -51,7 +51,9 @@ class SkillBanditConfig:
     # weight of a drop per round of age, in (0, 1]: the model changes, and so does its influence
     forgetting: float = 0.98
     # standard deviation of an influence around the declared one, in means of a skill's declared influence on itself
-    prior_sd: float = 1.0
+    prior_sd: float = 0.3
+    # standard deviation of what a skill does for all skills alike beyond what is declared, same unit; 0: nothing
+    row_sd: float = 0.15
     # standard deviation of an effect of every skill on every other that no edge declares, in the same unit
     level_sd: float = 0.3
     # standard deviation of the factor on all declared edges (1: the graph is right, 0: it says nothing)
@@ -63,7 +65,7 @@ class SkillBanditConfig:
 
     def __post_init__(self) -> None:
         """Check the parameters; raises ConfigError."""
-        for name in ("learning_rate", "observation_weight", "bonus"):
+        for name in ("learning_rate", "observation_weight", "bonus", "row_sd"):
             object.__setattr__(self, name, check_number(name, getattr(self, name), low=0.0))
         for name in ("floor", "smoothing"):
             value = check_number(name, getattr(self, name), low=0.0, high=1.0, open_high=True)
@@ -232,6 +234,7 @@ def _beliefs(config: SkillBanditConfig, arms: Arms, columns: tuple[str, ...], in
         own_row=own_row,
         own=own,
         known=known,
+        row_sd=config.row_sd * unit,
         level_sd=config.level_sd * unit,
         trust_sd=config.trust_sd,
         noise=config.noise,

@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from scipy.linalg import block_diag
 
 from prereq.selector.mixers.evidence import Beliefs, Rows, deviation_times, mean_times, posterior
 
@@ -18,6 +19,7 @@ def beliefs(**changes) -> Beliefs:
         "own_row": np.arange(M),
         "own": DECLARED[np.arange(M), np.arange(M)],
         "known": np.array([1.0, 1.0, 1.0, 0.0]),
+        "row_sd": 0.0,
         "level_sd": 0.3,
         "trust_sd": 1.0,
         "noise": 1.0,
@@ -86,6 +88,35 @@ def test_mean_and_deviation_are_those_of_the_dense_formula(gaps, forgetting):
     np.testing.assert_allclose(deviation_times(fitted, losses, prior), np.sqrt(variance), rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.parametrize("gaps", [None, GAPS])
+def test_what_a_row_does_for_all_columns_is_learnt_from_all_of_them_together(gaps):
+    prior = beliefs(row_sd=0.7)
+    rows = run(0.2 * DECLARED.T[[0, 1, 2, 2]][:, [0, 1, 2]], 8, noise=0.02, gaps=gaps, tokens=2048.0)
+    fitted = posterior(rows, prior, 1.0)
+    assert fitted is not None
+    # all columns at once: entry (i, j) has variance V_i + R_i, and covariance R_i with the other entries of its row
+    designs, drops, noises, centres = [], [], [], []
+    for j in range(M):
+        at = np.flatnonzero(rows.tokens[:, j] > 0)
+        jumps = np.diff(np.eye(len(at)), axis=0)
+        noises.append(jumps @ np.diag(prior.noise**2 / rows.tokens[at, j]) @ jumps.T)
+        designs.append(np.array([(fitted.scale[a:b, None] * rows.shares[a:b]).sum(axis=0) for a, b in pairwise(at)]))
+        drops.append(1.0 - rows.losses[at[1:], j] / rows.losses[at[:-1], j])
+        own = np.eye(K)[j] * prior.own[j]
+        centres.append(own + fitted.trust * (DECLARED[:, j] - own) + fitted.level * (prior.known - np.eye(K)[j]))
+    design, noise = block_diag(*designs), block_diag(*noises)
+    row = 0.7**2 * prior.known
+    covariance = np.kron(np.ones((M, M)), np.diag(row)) + np.kron(np.eye(M), np.diag(prior.variance))
+    centre = np.concatenate(centres)
+    gain = covariance @ design.T @ np.linalg.inv(design @ covariance @ design.T + noise)
+    mean = centre + gain @ (np.concatenate(drops) - design @ centre)
+    np.testing.assert_allclose(mean_matrix(rows, prior), mean.reshape(M, K).T, rtol=1e-7, atol=1e-9)
+    # the variance of r itself: the entry that it shares with every column
+    shared = np.kron(np.ones((1, M)), np.diag(row))
+    left = np.diag(row) - shared @ design.T @ np.linalg.solve(design @ covariance @ design.T + noise, design @ shared.T)
+    np.testing.assert_allclose(fitted.rows_variance, np.diag(left), rtol=1e-7, atol=1e-10)
+
+
 def test_exact_losses_of_the_declared_graph_leave_it_and_give_the_speed():
     rows = run(0.1 * DECLARED, 12)
     prior = beliefs()
@@ -116,6 +147,7 @@ def test_edges_that_explain_nothing_lose_their_weight_as_a_whole():
         own_row=np.arange(skills),
         own=own,
         known=np.ones(skills),
+        row_sd=0.0,
         level_sd=0.3,
         trust_sd=1.0,
         noise=1.0,
