@@ -110,7 +110,7 @@ def _watched(layers: Mapping[str, nn.Linear], sums: dict[str, list[Tensor]]) -> 
 
 
 def preconditioned(gradient: Mapping[str, Tensor], factors: Mapping[str, KroneckerFactors]) -> dict[str, Tensor]:
-    """H^-1 g by layer. Its inner product with the gradient of a text is the influence of the text: larger is more useful.
+    """H^-1 g by layer. Its inner product with a text's gradient is the influence of that text: larger is more useful.
 
     Source:
         Zhang et al. 2024, Quad, arXiv:2409.16986, section 3.2: I = - grad L(D_r)' (H + l I)^-1 grad L(z), of which a

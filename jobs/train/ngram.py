@@ -29,7 +29,7 @@ class Trigrams:
         self._orders = [_Order(code) for code in codes]
 
     def losses(self, windows: Windows) -> FloatArray:
-        """Nats of every target `(windows, seq_len)`, 0 where it is padding; a window's first byte sees one before it."""
+        """Nats of every target `(windows, seq_len)`, 0 where it is padding; a first byte sees one before it."""
         inputs, targets = windows
         real = targets != IGNORE
         last = np.where(real, targets, SEPARATOR)
