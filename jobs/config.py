@@ -49,7 +49,25 @@ POOL_SECTIONS = (
 
 
 # keys that came after the first pools, with their defaults: a pool that was built before them stays the same pool
-_LATER_KEYS: dict[str, dict[str, Any]] = {"ingest": {"normalisation": "none"}, "dedup": {"semantic": None}}
+_LATER_KEYS: dict[str, dict[str, Any]] = {
+    "ingest": {"normalisation": "none"},
+    "dedup": {"semantic": None},
+    "clustering": {
+        "fine": None,
+        "balance": None,
+        "merge": None,
+        "min_documents": 1,
+        "prune_column": None,
+        "prune_below": 0.0,
+    },
+    "tagging": {
+        "classifier": "fasttext",
+        "classifier_negatives": "siblings",
+        "classifier_beta": 1.0,
+        "labelled": None,
+        "endpoint": None,
+    },
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +147,7 @@ class RunConfig(BaseModel):
     holdout: HoldoutConfig = HoldoutConfig()  # documents that are never drawn
     layout: LayoutConfig = LayoutConfig()  # what an arm is, and the pool's parts
     pool: PoolConfig = PoolConfig()  # the pool as a whole
-    tokenizer: str = "bytes"  # what a token is: bytes (of UTF-8), or the path of a Hugging Face tokenizer.json
+    tokenizer: str = "bytes"  # what a token is: bytes (of UTF-8), or the path of a tokenizer.json or of NAME.tiktoken
 
     mixer: MixerConfig = MixerConfig()  # how losses move the mixture
     rounds: int | None = None  # budget in rounds; exactly one of rounds and tokens is set
