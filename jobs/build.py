@@ -72,7 +72,7 @@ def build(config: RunConfig, progress: Progress) -> PoolSummary:
     pool = Folder(config.pool_dir)
     stages = _stages_folder(pool, config.work_dir)
     pool.check_writable()
-    if not _claim(pool, settings):
+    if not _claim(pool, settings, progress):
         return _read_summary(pool)
     with _Lazy(lambda: make_executor(config.ray, stages, _local_inputs(config))) as executor:
         bench = Bench(stages=stages, executor=executor, progress=progress, seed=config.pool.seed)
@@ -197,8 +197,11 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
 
 
-def _claim(pool: Folder, settings: Mapping[str, Any]) -> bool:
+def _claim(pool: Folder, settings: Mapping[str, Any], progress: Progress) -> bool:
     """Bind the folder to the pool's settings; False when it is a finished pool whose stages were deleted.
+
+    A folder whose pool was never published may change its settings: no run is bound to it, and a stage's parts are
+    known by the settings that made them, so none of other settings gets in.
 
     Raises:
         ConfigError: The folder belongs to other settings (the keys are named) or holds something else.
@@ -215,7 +218,13 @@ def _claim(pool: Folder, settings: Mapping[str, Any]) -> bool:
         pool.commit(_CONFIG, data)
     found = json.loads(pool.read(_CONFIG))
     changed = sorted(_differences(found, json.loads(data)))
-    if changed:
+    if changed and not pool.exists("manifest.json"):
+        progress.line(
+            f"{pool.name}: no pool was published here yet, so the settings may change: {'; '.join(changed[:5])}; "
+            "parts that do not depend on them stay"
+        )
+        pool.replace(_CONFIG, data)
+    elif changed:
         raise ConfigError(
             f"{pool.name}: was made under another configuration: {'; '.join(changed[:5])}; "
             "choose another pool_dir, or delete this one to build it anew"

@@ -13,6 +13,7 @@ import io
 import os
 import re
 import stat
+import unicodedata
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -169,14 +170,23 @@ def _expand(pattern: str, source: SourceConfig) -> Iterator[InputFile]:
             continue  # in a folder, what has another suffix is not meant
         matched += 1
         absolute = path if "://" in path else os.path.abspath(path)
-        # a file name need not be UTF-8
-        name = public_name(path) if "://" in path else os.fsencode(path).decode("utf-8", "backslashreplace")
+        name = _shown(public_name(path) if "://" in path else os.fsencode(path).decode("utf-8", "backslashreplace"))
         yield InputFile(name, absolute, form if source.format == "auto" else source.format, compression, 0)
     if not matched:
         raise ConfigError(
             f"source {source.name!r}: no input file matches {pattern!r} (from {os.getcwd()}); known suffixes are "
             f"{' '.join(_FORMATS)} with or without {' '.join(_COMPRESSIONS)}"
         )
+
+
+def _shown(name: str) -> str:
+    """A file's name, which may hold line ends, as one line of text: it is part of ids and places."""
+    if name.isprintable():
+        return name
+    return "".join(
+        char.encode("unicode_escape").decode() if unicodedata.category(char) in ("Cc", "Zl", "Zp") else char
+        for char in name
+    )
 
 
 def _kind(path: str) -> tuple[str, str]:

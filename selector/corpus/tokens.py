@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from prereq.graph.canonical import sha256_hex
 from prereq.graph.errors import ConfigError
+from prereq.selector.corpus.rank_tokens import RANKS, RankTokenizer, ranks_identity, read_ranks
 
 
 class Tokenizer(Protocol):
@@ -173,7 +174,8 @@ def make_tokenizer(spec: str) -> Tokenizer:
     """The tokenizer that a configuration names.
 
     Args:
-        spec: `bytes`, the path of a Hugging Face tokenizer file, which ends in .json, or a registered name.
+        spec: `bytes`, the path of a Hugging Face tokenizer file, which ends in .json, or of ranks as tiktoken reads
+            them, which ends in .tiktoken, or a registered name.
 
     Raises:
         ConfigError: No tokenizer has that name, or its file or library is missing or cannot be used.
@@ -182,6 +184,8 @@ def make_tokenizer(spec: str) -> Tokenizer:
         return BytesTokenizer()
     if spec in _registered:
         return _registered[spec]
+    if spec.lower().endswith(RANKS):
+        return _load_ranks(spec, *read_ranks(spec))
     return _load(spec, _read(spec))
 
 
@@ -193,6 +197,8 @@ def tokenizer_identity(spec: str) -> str:
     """
     if spec in _registered:
         return f"callable {spec} version {_registered[spec].version}"
+    if spec.lower().endswith(RANKS):
+        return ranks_identity(spec)
     return spec if spec == BytesTokenizer.name else f"tokenizer.json sha256:{sha256_hex(_read(spec))}"
 
 
@@ -202,11 +208,16 @@ def _load(path: str, data: bytes) -> FileTokenizer:
     return FileTokenizer(path, data)
 
 
+@lru_cache(maxsize=4)
+def _load_ranks(path: str, data: bytes, pattern: str) -> RankTokenizer:
+    return RankTokenizer(path, data, pattern)
+
+
 def _read(spec: str) -> bytes:
     if not spec.lower().endswith(".json"):
         raise ConfigError(
-            f"tokenizer {spec!r} is unknown; the tokenizers are: {BytesTokenizer.name}, the path of a tokenizer.json, "
-            "or what register_tokenizer was given in this process"
+            f"tokenizer {spec!r} is unknown; the tokenizers are: {BytesTokenizer.name}, the path of a tokenizer.json "
+            f"or of ranks (NAME{RANKS}), or what register_tokenizer was given in this process"
         )
     try:
         return Path(spec).expanduser().read_bytes()

@@ -253,6 +253,23 @@ def test_a_changed_graph_is_another_configuration(copy: Path) -> None:
         run(make(copy))
 
 
+def test_settings_may_change_until_a_pool_is_published(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(InProcessExecutor):
+        def run(self, function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:
+            if "gather" in tasks[0][1]:
+                raise PrereqError("no more room")
+            return super().run(function, tasks)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(building, "make_executor", lambda *config: Broken())
+        with pytest.raises(PrereqError, match="no more room"):
+            run(make(corpus, "changed", dedup={"threshold": 0.5}, pool={"seed": 5}))
+    run(make(corpus, "changed"))
+    assert pool_bytes(corpus / "changed") == pool_bytes(corpus / "pool")
+    with pytest.raises(ConfigError, match="was made under another configuration"):
+        run(make(corpus, "changed", pool={"seed": 5}))
+
+
 def test_changed_input_is_refused_once_the_pool_is_finished(copy: Path) -> None:
     run(make(copy))
     before = pool_bytes(copy / "pool")

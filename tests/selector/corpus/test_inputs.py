@@ -152,3 +152,12 @@ def test_the_library_is_a_source():
     assert len(files) > 300
     assert {file.format for file in files} == {"stdlib"}
     assert all(not file.name.startswith("/") for file in files)
+
+
+def test_a_line_end_in_a_file_name_stays_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a\nb\x1b[1m.txt").write_text("x")
+    (file,) = find_inputs(SourceConfig(name="s", paths=("*.txt",)))
+    assert file.name == r"a\nb\x1b[1m.txt"
+    with open_input(file) as stream:
+        assert stream.read() == b"x"

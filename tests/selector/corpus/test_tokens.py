@@ -1,5 +1,6 @@
 """Tokenizers: counts agree with what is encoded."""
 
+import base64
 import json
 import sys
 from pathlib import Path
@@ -97,3 +98,69 @@ def test_a_file_that_cannot_be_used_is_one_line(bpe: Path, tmp_path: Path, monke
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     with pytest.raises(ConfigError, match=r"needs the library tokenizers; install prereq\[tokenizers\]"):
         make_tokenizer(str(bpe))
+
+
+PATTERN = r"\p{L}+| ?\p{N}{1,3}|\s+|[^\s\p{L}\p{N}]+"
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ranks as tiktoken reads them: all bytes and some merges, with the pattern beside them."""
+    merges = [b"th", b"the", b"in", b"ing", b" 1", b"\xc3\xb6"]
+    tokens = [*(bytes([byte]) for byte in range(256)), *merges]
+    path = tmp_path_factory.mktemp("ranks") / "made.tiktoken"
+    path.write_bytes(b"".join(base64.b64encode(token) + b" %d\n" % rank for rank, token in enumerate(tokens)))
+    Path(f"{path}.pattern").write_text(PATTERN + "\n")
+    return path
+
+
+def test_ranks_count_as_tiktoken_itself_does(ranks: Path):
+    library = pytest.importorskip("tiktoken")
+    table = {base64.b64decode(token): int(rank) for token, rank in map(str.split, ranks.read_text().splitlines())}
+    own = library.Encoding("made", pat_str=PATTERN, mergeable_ranks=table, special_tokens={"<|end|>": 300})
+    tokenizer = make_tokenizer(str(ranks))
+    texts = ["the thing", "in 123 4567 things", "wörd \n\n <|end|>", "", "日本"]
+    assert tokenizer.counts(texts).tolist() == [len(own.encode_ordinary(text)) for text in texts]
+    for text in texts:
+        assert tokenizer.encode(text).tolist() == own.encode_ordinary(text)
+        assert tokenizer.count(text) == len(tokenizer.encode(text))
+    assert tokenizer.encode("thing").tolist() == [256, 259]  # by hand: th + ing
+    assert tokenizer.vocabulary == 262
+
+
+def test_ranks_and_pattern_both_make_the_identity(ranks: Path, tmp_path: Path):
+    other = tmp_path / "other.tiktoken"
+    other.write_bytes(ranks.read_bytes())
+    Path(f"{other}.pattern").write_text(PATTERN)
+    assert tokenizer_identity(str(other)) == tokenizer_identity(str(ranks)), "where it lies does not count"
+    Path(f"{other}.pattern").write_text(r"\S+|\s+")
+    assert tokenizer_identity(str(other)) != tokenizer_identity(str(ranks))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda data: data + b"dGhl\n", r"made.tiktoken:263: a line holds a token in base64 and its rank"),
+        (lambda data: data + b"dGhl 7\n", r":263: the rank is out of range or the token is there twice"),
+        (lambda data: data[data.index(b"\n") + 1 :], "a single byte is no token"),
+        (lambda data: data + b"dGhhdA== 3\n", "two tokens share a rank"),
+    ],
+)
+def test_damaged_ranks_are_named(ranks: Path, tmp_path: Path, change, said: str):
+    pytest.importorskip("tiktoken")
+    path = tmp_path / "made.tiktoken"
+    path.write_bytes(change(ranks.read_bytes()))
+    Path(f"{path}.pattern").write_text(PATTERN)
+    with pytest.raises(ConfigError, match=said):
+        make_tokenizer(str(path))
+
+
+def test_ranks_without_a_pattern_or_with_a_broken_one_say_so(ranks: Path, tmp_path: Path):
+    pytest.importorskip("tiktoken")
+    path = tmp_path / "made.tiktoken"
+    path.write_bytes(ranks.read_bytes())
+    with pytest.raises(ConfigError, match=r"made.tiktoken.pattern: cannot be read .* holds the regular expression"):
+        make_tokenizer(str(path))
+    Path(f"{path}.pattern").write_text("(unclosed")
+    with pytest.raises(ConfigError, match=r"made.tiktoken.pattern: is not a pattern that can be used"):
+        make_tokenizer(str(path))
