@@ -29,6 +29,7 @@ from prereq.jobs.stages.holdout import Parts
 from prereq.jobs.stages.ingest import ingest
 from prereq.jobs.stages.layout import Layout, lay_out
 from prereq.jobs.stages.publish import publish
+from prereq.jobs.stages.regroup import pruned_path
 from prereq.jobs.stages.runner import Bench, StageResult
 from prereq.jobs.stages.semantic import Clustered, drop_semantic, semantic_path
 from prereq.jobs.stages.tag import tag
@@ -104,13 +105,14 @@ def _run_stages(
     bench: Bench, documents: StageResult, graph: SkillGraph, config: RunConfig
 ) -> tuple[Layout, dict[str, StageResult]]:
     unique = deduplicate(bench, documents, config.dedup)
-    kept = clean = decontaminate(bench, unique, config.decontaminate)
+    kept = clean = clustered = decontaminate(bench, unique, config.decontaminate)
     vectors = embed(bench, kept, config.embedding)
     names: Sequence[str]
     clusters: Sequence[Any] = [None] * len(kept.matching("part-"))
     if config.layout.arms == "cluster":
         found = cluster(bench, kept, vectors, config.clustering)
-        parts = Clustered(kept, vectors, found.parts)
+        clustered = found.documents
+        parts = Clustered(clustered, found.vectors, found.parts)
         if config.dedup.semantic is not None:
             parts = drop_semantic(bench, parts, config.dedup.semantic, config.dedup.keep)
         kept, vectors = parts.documents, parts.vectors
@@ -132,7 +134,8 @@ def _run_stages(
     )
     results = {"ingest": documents, "dedup": unique, "tag": tags, "holdout": layout.holdout, "layout": layout.arms}
     further = {"decontaminate": clean} if clean is not unique else {}
-    return layout, results | further | ({"semantic": kept} if kept is not clean else {})
+    further |= {"prune": clustered} if clustered is not clean else {}
+    return layout, results | further | ({"semantic": kept} if kept is not clustered else {})
 
 
 def _publish(
@@ -154,6 +157,8 @@ def _publish(
     }
     if "decontaminate" in results:
         extras["decontamination.parquet"] = decontamination_path(bench)
+    if "prune" in results:
+        extras["pruned.parquet"] = pruned_path(bench)
     publish(
         pool,
         layout,

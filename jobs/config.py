@@ -60,6 +60,14 @@ _LATER_KEYS: dict[str, dict[str, Any]] = {
         "prune_column": None,
         "prune_below": 0.0,
     },
+    "clustering": {
+        "fine": None,
+        "balance": None,
+        "merge": None,
+        "min_documents": 1,
+        "prune_column": None,
+        "prune_below": 0.0,
+    },
     "tagging": {
         "classifier": "fasttext",
         "classifier_negatives": "siblings",

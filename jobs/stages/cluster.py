@@ -1,6 +1,8 @@
 """Clustering, as stages: "centroids" (one task: the fit), "cluster" (per part), "clusters" (one task: names, numbers).
 
-centroids/fit/centroids.npy           (k, d) float32, unit length
+Where clusters are grouped, merged or pruned, "cluster" is called "cluster-fine", and `regroup` writes "cluster".
+
+centroids/fit/centroids.npy           (k, d) float32, unit length; with `balance` also prices.npy, (k,) float32
 cluster/NNNNN/part-00000.parquet      id, cluster, similarity (cosine to the centroid); rows as in the documents
 cluster/NNNNN/sample-00000.parquet    cluster, order, id, text: documents that names are taken from
 clusters/model/{centroids.npy, names.json, stats.json}
@@ -8,7 +10,7 @@ clusters/model/{centroids.npy, names.json, stats.json}
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,13 +22,15 @@ import pyarrow.parquet as pq
 
 from prereq.graph.canonical import canonical_json
 from prereq.graph.errors import TableError
+from prereq.jobs.stages.regroup import list_pruned, prune, regroup
 from prereq.jobs.stages.runner import Bench, StageFile, StageResult, Task, run_stage
 from prereq.selector.corpus.clustering import (
     ClusteringConfig,
     assign,
+    balance_centroids,
     fit_centroids,
     name_clusters,
-    number_of_clusters,
+    number_to_fit,
     sample_order,
 )
 
@@ -46,6 +50,8 @@ class Clusters:
     parts: StageResult  # one part per part of the documents: id, cluster, similarity
     names: tuple[str, ...]  # of cluster 0, 1, ...
     model: str  # folder of centroids.npy, names.json, stats.json
+    documents: StageResult  # as given, without the documents of pruned clusters
+    vectors: StageResult  # likewise
 
 
 def cluster(bench: Bench, documents: StageResult, vectors: StageResult, config: ClusteringConfig) -> Clusters:
@@ -59,54 +65,84 @@ def cluster(bench: Bench, documents: StageResult, vectors: StageResult, config: 
 
     Raises:
         TableError: There is no document, or the rows of a part of `vectors` are not those of the documents.
+        ConfigError: The documents have no column `config.prune_column`.
     """
     pairs = list(zip(documents.matching("part-"), vectors.matching("part-"), strict=True))
     total = sum(part.rows for part, _ in pairs)
     if not total:
         raise TableError("cluster: there is no document; see the counts of ingest and dedup for what was left out")
-    settings = {**asdict(config), "seed": bench.seed}
+    settings = {**_settings(config), "seed": bench.seed}
     fitted = settings | {"libraries": {name: version(name) for name in _LIBRARIES}}
-    wanted = number_of_clusters(total, config)
+    wanted = number_to_fit(total, config)
     paths, digests = [file.path for _, file in pairs], tuple(file.sha256 for _, file in pairs)
     fit = run_stage(bench, "centroids", fit_model, [Task("fit", (paths, wanted, config, bench.seed), digests)], fitted)
-    tasks = list(_assign_tasks(pairs, fit.files[0], config, bench.seed))
-    parts = run_stage(bench, "cluster", assign_part, tasks, settings)
-    model = _describe(bench, fit.files[0], parts, config)
-    names = next(file for file in model.files if file.path.endswith("names.json"))
-    return Clusters(parts, tuple(json.loads(Path(names.path).read_bytes())), str(Path(names.path).parent))
+    tasks = list(_assign_tasks(pairs, fit, config, bench.seed))
+    parts = run_stage(bench, "cluster-fine" if config.regroups else "cluster", assign_part, tasks, settings)
+    centroids = fit.matching("centroids")[0]
+    if not config.regroups:
+        return _describe(bench, Clusters(parts, (), "", documents, vectors), centroids, parts, config)
+    grouped = regroup(bench, documents, centroids, parts, config)
+    kept = documents, vectors, grouped.parts
+    if config.prune_column is not None:
+        list_pruned(bench, documents, parts, grouped.mapping)
+        kept = prune(bench, documents, vectors, grouped.parts)
+    found = Clusters(kept[2], (), "", kept[0], kept[1])
+    return _describe(bench, found, grouped.centroids, grouped.parts, config)
+
+
+def _settings(config: ClusteringConfig) -> dict[str, Any]:
+    """What decides the fit and the assignment; keys that came later count where they are set."""
+    later = {"balance": None, "fine": None}
+    regrouping = ("merge", "min_documents", "prune_column", "prune_below")
+    return {
+        key: value
+        for key, value in asdict(config).items()
+        if key not in regrouping and (key not in later or value != later[key])
+    }
 
 
 def _assign_tasks(
-    pairs: list[tuple[StageFile, StageFile]], centroids: StageFile, config: ClusteringConfig, seed: int
+    pairs: list[tuple[StageFile, StageFile]], fit: StageResult, config: ClusteringConfig, seed: int
 ) -> Iterator[Task]:
+    model, digests = [file.path for file in fit.files], [file.sha256 for file in fit.files]
     for index, (part, vectors) in enumerate(pairs):
-        args = (part.path, vectors.path, centroids.path, config, seed)
-        yield Task(f"{index:05d}", args, (part.sha256, vectors.sha256, centroids.sha256))
+        yield Task(
+            f"{index:05d}",
+            (part.path, vectors.path, model, config, seed),
+            (part.sha256, vectors.sha256, *digests),
+        )
 
 
-def _describe(bench: Bench, centroids: StageFile, parts: StageResult, config: ClusteringConfig) -> StageResult:
-    assigned, samples = parts.matching("part-"), parts.matching("sample-")
+def _describe(
+    bench: Bench, found: Clusters, centroids: StageFile, parts: StageResult, config: ClusteringConfig
+) -> Clusters:
+    assigned, samples = found.parts.matching("part-"), parts.matching("sample-")
     args = (centroids.path, [file.path for file in assigned], [file.path for file in samples], config)
     inputs = (centroids.sha256, *(file.sha256 for file in (*assigned, *samples)))
-    return run_stage(bench, "clusters", describe, [Task("model", args, inputs)], asdict(config))
+    model = run_stage(bench, "clusters", describe, [Task("model", args, inputs)], _settings(config))
+    names = Path(model.matching("names.json")[0].path)
+    return replace(found, names=tuple(json.loads(names.read_bytes())), model=str(names.parent))
 
 
 def fit_model(output: str, paths: list[str], clusters: int, config: ClusteringConfig, seed: int) -> dict[str, int]:
     """Fit centroids on the sample of all vectors and write them."""
     vectors = _sample_vectors(paths, config.sample, seed)
     centroids = fit_centroids(vectors, clusters, config, seed)
+    if config.balance is not None:
+        centroids, prices = balance_centroids(vectors, centroids, config)
+        np.save(Path(output) / "prices.npy", prices, allow_pickle=False)
     np.save(Path(output) / "centroids.npy", centroids, allow_pickle=False)
     return {"documents": len(vectors), "clusters": len(centroids)}
 
 
 def assign_part(
-    output: str, path: str, vectors_path: str, centroids_path: str, config: ClusteringConfig, seed: int
+    output: str, path: str, vectors_path: str, model: list[str], config: ClusteringConfig, seed: int
 ) -> dict[str, int]:
     """Write the clusters of one part, and the documents of it that names may be taken from."""
-    centroids = np.load(centroids_path, allow_pickle=False)
+    arrays = {Path(name).stem: np.load(name, allow_pickle=False) for name in model}
     table = pq.read_table(vectors_path, columns=["id", "vector"])
     ids = table["id"].to_pylist()
-    found, similarity = assign(vector_array(table["vector"]), centroids)
+    found, similarity = assign(vector_array(table["vector"]), arrays["centroids"], arrays.get("prices"))
     written = pa.table([table["id"], pa.array(found), pa.array(similarity)], schema=CLUSTERS_SCHEMA)
     pq.write_table(written, Path(output) / "part-00000.parquet", compression="zstd")
     order = sample_order(ids, seed)

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 from prereq.graph.errors import ConfigError
+from prereq.selector.corpus.grouping import balancing_prices
 from prereq.selector.corpus.keys import KeyArray, id_keys, seeded_order
 from prereq.selector.corpus.words import split_words
 
@@ -38,6 +39,12 @@ class ClusteringConfig:
     """How documents become clusters."""
 
     clusters: int | None = None  # number of clusters; None: the root of half the documents, from 2 to 256
+    fine: int | None = None  # find this many small clusters first, then group them into `clusters` by their centroids
+    balance: float | None = None  # largest (small) cluster in the sample, in mean sizes, 1 or more; None: no bound
+    merge: float | None = None  # merge clusters whose unit centroids lie nearer than this, 0 to 2; None: do not
+    min_documents: int = 1  # clusters with fewer documents are merged into the nearest one
+    prune_column: str | None = None  # metadata column of numbers, a document's score; None: nothing is pruned
+    prune_below: float = 0.0  # (small) clusters whose mean score is below leave the pool, with their documents
     sample: int = 100_000  # documents that the centroids are fitted on
     batch_size: int = 2048  # documents of the sample in one step of k-means
     max_iter: int = 50  # passes of mini-batches over the sample, at most
@@ -55,12 +62,41 @@ class ClusteringConfig:
                 raise ConfigError(f"clustering.{name} must be at least 1, got {getattr(self, name)}")
         if self.polish < 0:
             raise ConfigError(f"clustering.polish must be 0 or more, got {self.polish}")
+        self._check_grouping()
+
+    def _check_grouping(self) -> None:
+        if self.fine is not None and self.fine < max(2, self.clusters or 2):
+            raise ConfigError(
+                f"clustering.fine must be at least 2 and no less than clustering.clusters, got {self.fine}"
+            )
+        if self.balance is not None and not 1 <= self.balance < math.inf:
+            raise ConfigError(f"clustering.balance must be 1 or more, or null for no bound, got {self.balance}")
+        if self.merge is not None and not 0 < self.merge <= 2:
+            raise ConfigError(f"clustering.merge must be above 0 and at most 2, or null, got {self.merge}")
+        if self.min_documents < 1:
+            raise ConfigError(f"clustering.min_documents must be at least 1, got {self.min_documents}")
+        if self.prune_column == "" or not math.isfinite(self.prune_below):
+            raise ConfigError(
+                f"clustering.prune_column must be a name and prune_below a number, got {self.prune_column!r} and "
+                f"{self.prune_below}"
+            )
+
+    @property
+    def regroups(self) -> bool:
+        """Whether the clusters that are fitted are grouped, merged or pruned afterwards."""
+        further = (self.fine, self.merge, self.prune_column)
+        return any(value is not None for value in further) or self.min_documents > 1
 
 
 def number_of_clusters(documents: int, config: ClusteringConfig) -> int:
     """Clusters to look for: as configured, or round(sqrt(documents / 2)) from 2 to 256; never more than documents."""
     wanted = config.clusters or min(256, max(2, math.floor(math.sqrt(documents / 2) + 0.5)))
     return min(wanted, documents)
+
+
+def number_to_fit(documents: int, config: ClusteringConfig) -> int:
+    """Clusters that the fit looks for: the small ones where there are such, else the clusters themselves."""
+    return number_of_clusters(documents, config) if config.fine is None else min(config.fine, documents)
 
 
 def sample_order(ids: Iterable[str], seed: int) -> KeyArray:
@@ -101,7 +137,34 @@ def fit_centroids(vectors: FloatArray, clusters: int, config: ClusteringConfig, 
         return _without_empty(vectors, centroids)
 
 
-def assign(vectors: FloatArray, centroids: FloatArray) -> tuple[npt.NDArray[np.int32], FloatArray]:
+def balance_centroids(
+    vectors: FloatArray, centroids: FloatArray, config: ClusteringConfig
+) -> tuple[FloatArray, FloatArray]:
+    """Centroids whose clusters are bounded in size, and the price of each.
+
+    Passes of `balancing_prices` and of moving centroids to the direction of their documents' sum, `config.polish` of
+    them, at least one. The bound is `config.balance` mean sizes of this sample; over other documents of the same kind
+    it holds as nearly as they are distributed alike.
+
+    Args:
+        vectors: `(n, d)`, unit length: the sample.
+        centroids: `(k, d)`, from `fit_centroids`.
+        config: `balance` is set.
+
+    Returns:
+        `(k, d)` and `(k,)` for `assign`.
+    """
+    bound = max(1, math.ceil(float(config.balance or math.inf) * len(vectors) / len(centroids)))
+    with threadpool_limits(1):
+        for _ in range(config.polish):
+            prices = balancing_prices(_cosines(vectors, centroids), bound)
+            centroids = _directions(vectors, assign(vectors, centroids, prices)[0], centroids)
+        return centroids, balancing_prices(_cosines(vectors, centroids), bound)
+
+
+def assign(
+    vectors: FloatArray, centroids: FloatArray, prices: FloatArray | None = None
+) -> tuple[npt.NDArray[np.int32], FloatArray]:
     """The nearest centroid of each vector, ties to the lower number, and the cosine to it.
 
     Products are taken `_ROWS` rows at a time, the last ones filled up with zeros, so that a row's product does not
@@ -110,20 +173,16 @@ def assign(vectors: FloatArray, centroids: FloatArray) -> tuple[npt.NDArray[np.i
     Args:
         vectors: `(n, d)`, unit length.
         centroids: `(k, d)`, unit length.
+        prices: `(k,)`, taken off the cosines before they are compared.
 
     Returns:
         `(n,)` int32 and `(n,)` float32 in [-1, 1].
     """
     found, cosine = np.zeros(len(vectors), dtype=np.int32), np.zeros(len(vectors), dtype=np.float32)
-    filled = np.zeros((_ROWS, centroids.shape[1]), dtype=np.float32)
-    columns = np.ascontiguousarray(centroids.T, dtype=np.float32)
-    for start in range(0, len(vectors), _ROWS):
-        rows = vectors[start : start + _ROWS]
-        filled[: len(rows)], filled[len(rows) :] = rows, 0
-        scores = (filled @ columns)[: len(rows)]
-        best = scores.argmax(axis=1)
-        found[start : start + len(rows)] = best
-        cosine[start : start + len(rows)] = np.clip(scores[np.arange(len(rows)), best], -1, 1)
+    for start, scores in _products(vectors, centroids):
+        best = (scores if prices is None else scores - prices).argmax(axis=1)
+        found[start : start + len(scores)] = best
+        cosine[start : start + len(scores)] = np.clip(scores[np.arange(len(scores)), best], -1, 1)
     return found, cosine
 
 
@@ -210,6 +269,20 @@ def _mini_batches(
         compute_labels=False,
     ).fit(vectors)
     return _unit_or(fitted.cluster_centers_, vectors[:1])
+
+
+def _products(vectors: FloatArray, centroids: FloatArray) -> Iterator[tuple[int, FloatArray]]:
+    """Cosines of `_ROWS` vectors at a time, with the number of the first."""
+    filled = np.zeros((_ROWS, centroids.shape[1]), dtype=np.float32)
+    columns = np.ascontiguousarray(centroids.T, dtype=np.float32)
+    for start in range(0, len(vectors), _ROWS):
+        rows = vectors[start : start + _ROWS]
+        filled[: len(rows)], filled[len(rows) :] = rows, 0
+        yield start, (filled @ columns)[: len(rows)]
+
+
+def _cosines(vectors: FloatArray, centroids: FloatArray) -> FloatArray:
+    return np.concatenate([scores for _, scores in _products(vectors, centroids)])
 
 
 def _directions(vectors: FloatArray, assigned: npt.NDArray[np.int32], centroids: FloatArray) -> FloatArray:
