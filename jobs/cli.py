@@ -32,6 +32,7 @@ _EXTRAS = {  # a module that the core does without, and the extra that brings it
     **dict.fromkeys(("ahocorasick", "datasketch", "fasttext", "pydantic", "ray", "rich", "scipy", "sklearn"), "jobs"),
     **dict.fromkeys(("threadpoolctl", "yaml", "zstandard"), "jobs"),
     "torch": "train",
+    "lightgbm": "solvers",
 }
 
 DESCRIPTION = """\
@@ -212,6 +213,8 @@ def _run_verb(args: argparse.Namespace) -> int:
             return 0
         commands = importlib.import_module("prereq.jobs.graph_command")
         return int(getattr(commands, f"main_graph_{args.action}")(args))
+    if args.verb == "solve":
+        return int(importlib.import_module("prereq.jobs.solve").main_solve(args))
     verb = next(verb for verb in VERBS if verb.name == args.verb)
     if verb.name == "sweep":  # a file of its own kind, which names configurations
         if args.set:
