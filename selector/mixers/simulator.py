@@ -6,7 +6,7 @@ import numpy as np
 
 from prereq.graph.influence import Influence
 from prereq.selector.mixers.protocol import Arms, Mixer, Observation
-from prereq.selector.mixers.simplex import FloatArray
+from prereq.selector.mixers.simplex import FloatArray, water_fill
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +25,10 @@ class SimulatorConfig:
     lookahead: int = 0
     # tokens per round
     tokens_per_round: int = 1_000_000
+    # how often an arm's tokens may be drawn; what a mixture asks for beyond that flows to the others. None: no limit
+    max_epochs: float | None = None
+    # r >= 0, epochs over which repeating loses its worth: e epochs past the first it is exp(-e / r); 0: no loss
+    saturation: float = 0.0
     # whether the mixer sees the untrained model before round 0
     initial_evaluation: bool = True
     # of the noise
@@ -76,7 +80,7 @@ def simulate(
         config: Losses, noise, staleness.
 
     Returns:
-        True losses and mixtures, the same bits for the same arguments.
+        True losses and mixtures, the same bits for the same arguments; fewer rounds where the data run out before.
     """
     config = config or SimulatorConfig()
     column = {skill: index for index, skill in enumerate(arms.shares.columns)}
@@ -86,16 +90,67 @@ def simulate(
     if config.initial_evaluation:
         state = mixer.update(state, _observe(losses, influence, config, None, np.zeros(len(arms.ids))))
     history, mixtures = [losses], []
+    drawn = np.zeros(len(arms.ids))  # tokens so far
     reports: list[Observation] = []
     for number in range(rounds):
         if mixer.uses_feedback and number > config.lookahead:
             state = mixer.update(state, reports[number - 1 - config.lookahead])
-        mixture = mixer.mixture(state)
+        mixture = affordable(mixer.mixture(state), drawn, arms, config)
+        if mixture is None:
+            break
         mixtures.append(mixture)
-        losses = learn(losses, influence.matrix, arms.shares.transpose_dot(mixture)[rows], floor=config.loss_floor)
+        taught = mixture * worth(drawn, mixture * config.tokens_per_round, arms, config)
+        drawn = drawn + mixture * config.tokens_per_round
+        losses = learn(losses, influence.matrix, arms.shares.transpose_dot(taught)[rows], floor=config.loss_floor)
         history.append(losses)
         reports.append(_observe(losses, influence, config, number, mixture * config.tokens_per_round))
-    return Trajectory(losses=np.array(history), mixtures=np.array(mixtures))
+    return Trajectory(losses=np.array(history), mixtures=np.array(mixtures).reshape(-1, len(arms.ids)))
+
+
+def affordable(mixture: FloatArray, drawn: FloatArray, arms: Arms, config: SimulatorConfig) -> FloatArray | None:
+    """The mixture `(n,)` with no arm above what it has left, as the sampler caps it; None for a round that is not full.
+
+    Args:
+        mixture: What the mixer asks for `(n,)`.
+        drawn: Tokens drawn of each arm so far `(n,)`.
+        arms: How many tokens each has.
+        config: max_epochs, tokens_per_round.
+    """
+    if config.max_epochs is None:
+        return mixture
+    left = np.maximum(config.max_epochs * arms.tokens - drawn, 0.0)
+    if left[mixture > 0].sum() < config.tokens_per_round:
+        return None
+    filled = water_fill(mixture, left / config.tokens_per_round)
+    return filled / filled.sum()
+
+
+def worth(drawn: FloatArray, tokens: FloatArray, arms: Arms, config: SimulatorConfig) -> FloatArray:
+    """Mean worth of the next tokens of each arm `(n,)`: 1 in the first epoch, falling off from there.
+
+    Args:
+        drawn: Tokens drawn of each arm so far `(n,)`.
+        tokens: Tokens that are drawn next `(n,)`.
+        arms: How many tokens each has.
+        config: saturation r.
+
+    Returns:
+        The mean over the next tokens of exp(-e / r), e the epochs beyond the first at each, from 0 on.
+
+    Source:
+        The exponential decay of a repeated token's value is that of Muennighoff et al. 2023, "Scaling Data-Constrained
+        Language Models", arXiv:2305.16264, eq. 5; theirs is of the loss of a run, ours of every token.
+    """
+    if config.saturation == 0.0:
+        return np.ones_like(drawn)
+    size = np.maximum(arms.tokens, 1)
+    start, stop = drawn / size, (drawn + tokens) / size  # in epochs
+    rate = config.saturation
+    fresh = np.clip(1.0 - start, 0.0, stop - start)
+    first, last = np.maximum(start - 1.0, 0.0), np.maximum(stop - 1.0, 0.0)
+    repeated = rate * (np.exp(-first / rate) - np.exp(-last / rate))
+    span = stop - start
+    return np.where(span > 0, np.divide(fresh + repeated, span, out=np.ones_like(span), where=span > 0), 1.0)
 
 
 def _observe(

@@ -123,7 +123,11 @@ class Lessons:
                 "signals": list(made.required_signals),
             },
         }
-        drawing = {**self.config.drawing_keys(), "pool": opened.sha256, "mixer": {"name": mixer, "parameters": parameters or {}}}
+        drawing = {
+            **self.config.drawing_keys(),
+            "pool": opened.sha256,
+            "mixer": {"name": mixer, "parameters": parameters or {}},
+        }
         info = start_run(Folder(folder), facts, drawing)
         self.sampler = Sampler(Folder(folder), info, opened, made, self.config)
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from prereq.selector.corpus.diversity import Spread, effective_number, vendi_score
+from prereq.selector.corpus.diversity import Spread, effective_number, g_optimal, largest_spread, vendi_score
 
 PAIR = np.array([[1, 0.9, 0], [0.9, 1, 0], [0, 0, 1]])
 X = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
@@ -88,3 +88,22 @@ def test_what_is_no_kernel_no_unit_vector_or_no_order_is_refused():
         Spread.of(np.array([[1.0, 0.0], [2.0, 0.0]]))
     with pytest.raises(ValueError, match="order q is -1"):
         effective_number(np.ones(2), -1.0)
+
+
+def test_g_optimal_takes_new_directions_first_and_is_the_greedy_one():
+    vectors = np.array([[2.0, 0.0], [1.9, 0.0], [0.0, 1.0], [0.0, 0.9]])
+    assert g_optimal(vectors, 3).tolist()[:2] == [0, 2]
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((40, 6))
+    chosen = g_optimal(vectors, 12, ridge=0.1)
+    assert len(set(chosen.tolist())) == 12
+    for size in range(12):
+        moments = 0.1 * np.eye(6) + vectors[chosen[:size]].T @ vectors[chosen[:size]]
+        spread = np.einsum("nd,de,ne->n", vectors, np.linalg.inv(moments), vectors)
+        spread[chosen[:size]] = -1.0
+        assert int(np.argmax(spread)) == chosen[size]
+    random = [largest_spread(vectors, rng.choice(40, 12, replace=False), 0.1) for _ in range(50)]
+    assert largest_spread(vectors, chosen, 0.1) < np.quantile(random, 0.05)
+    assert sorted(g_optimal(vectors, 40).tolist()) == list(range(40))
+    with pytest.raises(ValueError, match="count <= n"):
+        g_optimal(vectors, 41)

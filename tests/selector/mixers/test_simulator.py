@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from prereq.graph.influence import Influence
 from prereq.selector.mixers import Arms, Observation, make_mixer
 from prereq.selector.mixers.fixed import FixedMixer
-from prereq.selector.mixers.simulator import SimulatorConfig, learn, simulate
+from prereq.selector.mixers.simulator import SimulatorConfig, learn, simulate, worth
 
 IDS = ("a", "b", "c")
 CHAIN = Influence(IDS, IDS, 0.3 * (np.eye(3) + np.diag([0.5, 0.5], 1)))
@@ -112,3 +112,33 @@ def test_relative_noise_scales_with_the_loss_and_is_told_as_tokens_behind_it():
         seen = watcher.seen[0]
         assert set(seen.eval_tokens.values()) == {2500}
         assert np.std(list(seen.losses.values())) / loss == pytest.approx(0.02, rel=0.1)
+
+
+def test_an_arm_that_is_spent_leaves_its_share_to_the_others_and_the_data_end_the_run():
+    arms = Arms.of_skills(["a", "b"], [1_000_000, 3_000_000])
+    mixer = make_mixer("uniform", {}, arms, None)
+    truth = Influence(("a", "b"), ("a", "b"), 0.1 * np.eye(2))
+    config = SimulatorConfig(tokens_per_round=1_000_000, max_epochs=1.0)
+    found = simulate(mixer, arms, truth, 10, config)
+    np.testing.assert_allclose(found.mixtures, [[0.5, 0.5], [0.5, 0.5], [0.0, 1.0], [0.0, 1.0]])
+    free = simulate(mixer, arms, truth, 10, SimulatorConfig(tokens_per_round=1_000_000))
+    assert len(free.mixtures) == 10
+    np.testing.assert_array_equal(free.losses[:3], found.losses[:3])
+
+
+def test_repeated_tokens_teach_less_and_less():
+    arms = Arms.of_skills(["a", "b"], [100, 400])
+    config = SimulatorConfig(saturation=2.0)
+    # the mean of exp(-e / 2) over epochs e past the first, against a sum over many small steps
+    drawn, tokens = np.array([50.0, 900.0]), np.array([200.0, 100.0])
+    steps = (np.arange(100_000) + 0.5) / 100_000
+    epochs = (drawn[:, None] + tokens[:, None] * steps) / arms.tokens[:, None]
+    expected = np.exp(-np.maximum(epochs - 1.0, 0.0) / 2.0).mean(axis=1)
+    np.testing.assert_allclose(worth(drawn, tokens, arms, config), expected, rtol=1e-6)
+    assert worth(np.zeros(2), np.array([100.0, 0.0]), arms, config).tolist() == [1.0, 1.0]
+    truth = Influence(("a", "b"), ("a", "b"), 0.1 * np.eye(2))
+    mixer = make_mixer("uniform", {}, arms, None)
+    losses = [simulate(mixer, arms, truth, 20, SimulatorConfig(tokens_per_round=200, saturation=r)) for r in (0, 5, 1)]
+    finals = [each.losses[-1] for each in losses]
+    assert finals[0][0] < finals[1][0] < finals[2][0]
+    assert finals[2][1] < finals[2][0], "the larger arm is repeated less"
