@@ -51,15 +51,8 @@ POOL_SECTIONS = (
 # keys that came after the first pools, with their defaults: a pool that was built before them stays the same pool
 _LATER_KEYS: dict[str, dict[str, Any]] = {
     "ingest": {"normalisation": "none"},
-    "dedup": {"semantic": None},
-    "clustering": {
-        "fine": None,
-        "balance": None,
-        "merge": None,
-        "min_documents": 1,
-        "prune_column": None,
-        "prune_below": 0.0,
-    },
+    "dedup": {"semantic": None, "score": None},
+    "embedding": {"pairs": False, "idf_power": 1.0},
     "clustering": {
         "fine": None,
         "balance": None,
@@ -74,6 +67,7 @@ _LATER_KEYS: dict[str, dict[str, Any]] = {
         "classifier_beta": 1.0,
         "labelled": None,
         "endpoint": None,
+        "descriptions_threshold": None,
     },
 }
 
@@ -133,6 +127,18 @@ class PoolConfig:
             raise ConfigError(f"pool.seed: must be 0 or more, got {self.seed}")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForkConfig:
+    """A run that begins with another run's rounds and goes on with its own mixer."""
+
+    run: str  # folder of the other run
+    round: int  # the first round that is drawn anew; those before are the other run's
+
+    def __post_init__(self) -> None:
+        if self.round < 1:
+            raise ConfigError(f"fork.round: must be 1 or more, got {self.round}")
+
+
 class RunConfig(BaseModel):
     """Everything about one run and its pool; made by `load_config`."""
 
@@ -175,6 +181,7 @@ class RunConfig(BaseModel):
     state_every: int = 1  # rounds between two copies of large mixer arrays
     samples: SamplesConfig = SamplesConfig()  # what a row of a shard is
 
+    fork: ForkConfig | None = None  # begin as another run did, and go on with this mixer
     train: TrainConfig = TrainConfig()  # the reference trainer
     ray: RayConfig = RayConfig()  # where stages run; changes no byte of a result
 
@@ -186,6 +193,12 @@ class RunConfig(BaseModel):
             raise ConfigError("dedup.semantic: needs layout.arms: cluster; duplicates are looked for inside clusters")
         if not self.sources:
             raise ConfigError("sources: is empty; name at least one source")
+        columns = {column for source in self.sources for column in source.columns()}
+        if self.dedup.score is not None and self.dedup.score not in columns:
+            raise ConfigError(
+                f"dedup.score: no source has a metadata column {self.dedup.score!r}; there are: "
+                f"{', '.join(sorted(columns)) or 'none'} (sources.N.metadata)"
+            )
         names = [source.name for source in self.sources]
         if len(set(names)) < len(names):
             raise ConfigError(

@@ -72,8 +72,12 @@ def ask_all(
     rows = np.argsort(order, kind="stable")[: endpoint.documents].astype(np.int64)
     asker = Asker(endpoint, skills, most, cache_folder(endpoint, Path(stages)))
     answers = asker.ask(_texts([path for path, _ in paths], rows, endpoint.characters))
-    told = [{"row": int(row), "skills": found} for row, found in zip(rows, answers, strict=True) if found is not None]
-    table = pa.Table.from_pylist(sorted(told, key=lambda entry: entry["row"]), schema=ASKED_SCHEMA)
+    told = sorted((int(row), found) for row, found in zip(rows, answers, strict=True) if found is not None)
+    columns = [
+        pa.array([row for row, _ in told], pa.int64()),
+        pa.array([own for _, own in told], ASKED_SCHEMA.types[1]),
+    ]
+    table = pa.table(columns, schema=ASKED_SCHEMA)
     pq.write_table(table, Path(output) / _PART, compression="zstd")
     usage = asdict(asker.usage)
     cost = usage.pop("cost")

@@ -14,33 +14,48 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from prereq.graph.errors import ConfigError
 from prereq.graph.skill import Skill
 from prereq.graph.skill_graph import SkillGraph
 from prereq.jobs.stages.asked import ask
 from prereq.jobs.stages.runner import Bench, StageFile, StageResult, Task, run_stage
 from prereq.jobs.stages.tagger import (
+    DESCRIPTIONS,
     SETTINGS,
+    Space,
     batches,
     fit_tagger,
     load_scorer,
     make_matcher,
+    part_vectors,
     read_documents,
     with_weak_labels,
 )
+from prereq.selector.corpus.descriptions import similarities
+from prereq.selector.corpus.embedding import EmbeddingConfig
 from prereq.selector.corpus.evaluation_set import file_digest
 from prereq.selector.corpus.patterns import SkillMatcher
-from prereq.selector.corpus.skill_classifier import Scorer
+from prereq.selector.corpus.skill_classifier import Scorer, likeliest
 from prereq.selector.corpus.tagging import TaggingConfig, choose_skills, hit_weight
 from prereq.selector.corpus.weak_labels import WEAK_SCHEMA, LabelReader, weak_labels
 
 TAGS_SCHEMA = pa.schema([("id", pa.string()), ("skills", pa.list_(pa.string())), ("scores", pa.list_(pa.float32()))])
+FloatArray = npt.NDArray[np.float32]
 _PART = "part-00000.parquet"
 
 
-def tag(bench: Bench, documents: StageResult, graph: SkillGraph, config: TaggingConfig) -> StageResult:
+def tag(
+    bench: Bench,
+    documents: StageResult,
+    graph: SkillGraph,
+    config: TaggingConfig,
+    embedded: tuple[StageResult, EmbeddingConfig] | None = None,
+) -> StageResult:
     """Give every document its skills.
 
     Args:
@@ -48,6 +63,8 @@ def tag(bench: Bench, documents: StageResult, graph: SkillGraph, config: Tagging
         documents: Parts with columns id, text, place, labels.
         graph: The skills; its edges play no part.
         config: See `TaggingConfig`.
+        embedded: The documents' vectors, parts and rows as in `documents`, and how they were made; the method
+            `descriptions` needs them.
 
     Returns:
         The stage "tag": one part per part of the documents, `id, skills, scores`, rows in the same order. Its counts
@@ -58,14 +75,22 @@ def tag(bench: Bench, documents: StageResult, graph: SkillGraph, config: Tagging
     """
     parts = documents.matching("part-")
     weak = _find_weak_labels(bench, parts, graph, config)
-    tagger = _fit_tagger(bench, parts, weak, graph, config)
+    space, vectors = _space(bench, config, embedded)
+    tagger = _fit_tagger(bench, parts, weak, graph, config, space, vectors)
     model = tuple(file for file in tagger.files)
     digests = tuple(file.sha256 for file in model)
     tasks = [
         Task(
             f"{index:05d}",
-            (part.path, found.path, str(Path(model[0].path).parent), graph.skills, config),
-            (part.sha256, found.sha256, *digests),
+            (
+                part.path,
+                found.path,
+                str(Path(model[0].path).parent),
+                graph.skills,
+                config,
+                vectors[index].path if space else None,
+            ),
+            (part.sha256, found.sha256, *digests, *([vectors[index].sha256] if space else [])),
         )
         for index, (part, found) in enumerate(zip(parts, weak, strict=True))
     ]
@@ -82,6 +107,27 @@ def count_skills(tags: StageResult, graph: SkillGraph) -> dict[str, int]:
     return counts
 
 
+def _space(
+    bench: Bench, config: TaggingConfig, embedded: tuple[StageResult, EmbeddingConfig] | None
+) -> tuple[Space | None, list[StageFile]]:
+    """What the method `descriptions` reads of the embedding; None where it is not asked for.
+
+    Raises:
+        ConfigError: The embedding has no word model that a description could be placed with.
+    """
+    if not config.uses("descriptions"):
+        return None, []
+    files = sorted((bench.stages / "embedding" / "fit").glob("*.*"))
+    model = [str(path) for path in files if path.name in ("words.json", "vectors.npy", "centre.npy")]
+    if embedded is None or len(model) != 3:
+        raise ConfigError(
+            "tagging.methods: descriptions needs an embedding of words that the build fits itself; set "
+            "embedding.method to fasttext or tfidf, or leave descriptions out"
+        )
+    vectors = embedded[0].matching("part-")
+    return Space(tuple(model), tuple(file.path for file in vectors), embedded[1].max_characters), vectors
+
+
 def _find_weak_labels(
     bench: Bench, parts: list[StageFile], graph: SkillGraph, config: TaggingConfig
 ) -> list[StageFile]:
@@ -91,10 +137,17 @@ def _find_weak_labels(
 
 
 def _fit_tagger(
-    bench: Bench, parts: list[StageFile], weak: list[StageFile], graph: SkillGraph, config: TaggingConfig
+    bench: Bench,
+    parts: list[StageFile],
+    weak: list[StageFile],
+    graph: SkillGraph,
+    config: TaggingConfig,
+    space: Space | None,
+    vectors: list[StageFile],
 ) -> StageResult:
     paths = [(part.path, found.path) for part, found in zip(parts, weak, strict=True)]
     inputs = tuple(file.sha256 for pair in zip(parts, weak, strict=True) for file in pair)
+    inputs = (*inputs, *(file.sha256 for file in vectors))
     asked = None
     if config.endpoint is not None:
         settings = _settings(graph, config)
@@ -102,7 +155,7 @@ def _fit_tagger(
         asked, inputs = answers.path, (*inputs, answers.sha256)
     if config.labelled is not None:
         inputs = (*inputs, file_digest(config.labelled, "tagging.labelled"))
-    task = Task("tagger", (paths, graph.skills, config, bench.seed, asked), inputs)
+    task = Task("tagger", (paths, graph.skills, config, bench.seed, asked, space), inputs)
     libraries = {name: version(name) for name in ("fasttext-wheel", "numpy", "scipy")}
     settings = {**_settings(graph, config), "seed": bench.seed, "libraries": libraries}
     return run_stage(bench, "tagger", fit_tagger, [task], settings)
@@ -113,7 +166,7 @@ def _settings(graph: SkillGraph, config: TaggingConfig) -> dict[str, Any]:
     skills = [[skill.id, skill.name, list(skill.aliases), list(skill.patterns)] for skill in graph.skills]
     merged = sorted(graph.merged.items())
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()}
-    if config.endpoint is not None:
+    if config.endpoint is not None or config.uses("descriptions"):
         skills = [[*entry, skill.description] for entry, skill in zip(skills, graph.skills, strict=True)]
     return {"tagging": plain, "skills": skills, "merged": merged, "unicode": unicodedata.unidata_version}
 
@@ -142,7 +195,13 @@ def find_part(
 
 
 def tag_part(
-    output: str, path: str, weak_path: str, tagger: str, skills: tuple[Skill, ...], config: TaggingConfig
+    output: str,
+    path: str,
+    weak_path: str,
+    tagger: str,
+    skills: tuple[Skill, ...],
+    config: TaggingConfig,
+    vectors_path: str | None = None,
 ) -> dict[str, int]:
     """Write the tags of one part."""
     settings = json.loads((Path(tagger) / SETTINGS).read_bytes())
@@ -151,14 +210,49 @@ def tag_part(
     if judgement and judgement["threshold"] is not None:
         scorer = load_scorer(Path(tagger), config)
     matcher = make_matcher(skills, config) if scorer else None
+    near = _Nearest.load(tagger, vectors_path, settings)
     counts = {"tagged": 0, "by classifier alone": 0, "untagged": 0}
+    if near is not None:
+        counts["by description alone"] = 0
     columns = ["id", "text"] if scorer else ["id"]
     with pq.ParquetWriter(Path(output) / _PART, TAGS_SCHEMA, compression="zstd") as writer:
         for batch, weak in with_weak_labels(path, columns, weak_path):
             found = weak.to_pylist()
             added = _classify(batch, found, scorer, judgement, matcher, config) if scorer else {}
+            if near is not None:
+                filled = near.fill(found, added, config.max_skills)
+                counts["by description alone"] += filled
+                counts["by classifier alone"] -= filled  # `_tags` takes whatever was added for the classifier's
             writer.write_table(_tags(found, added, skills, settings["specificity"], config, counts))
     return counts
+
+
+class _Nearest:
+    """Fills documents that have no skill yet with the skills whose descriptions are near; goes through a part once."""
+
+    def __init__(self, descriptions: FloatArray, vectors: FloatArray, threshold: float) -> None:
+        self._descriptions = descriptions
+        self._vectors = vectors
+        self._threshold = threshold
+        self._row = 0
+
+    @classmethod
+    def load(cls, tagger: str, vectors_path: str | None, settings: Mapping[str, Any]) -> "_Nearest | None":
+        """For one part; None where descriptions do not tag."""
+        if vectors_path is None or settings["nearness"] is None:
+            return None
+        descriptions = np.load(Path(tagger) / DESCRIPTIONS, allow_pickle=False)
+        return cls(descriptions, part_vectors(vectors_path), settings["nearness"])
+
+    def fill(self, weak: list[dict[str, Any]], added: dict[int, dict[int, float]], most: int) -> int:
+        """Put skills of the next documents without any into `added`; how many documents got one."""
+        rows = [row for row, found in enumerate(weak) if not found["skills"] and not added.get(row)]
+        vectors = self._vectors[self._row : self._row + len(weak)][rows]
+        self._row += len(weak)
+        skills = range(len(self._descriptions))
+        found = likeliest(similarities(vectors, self._descriptions), skills, self._threshold, most)
+        added.update((row, tags) for row, tags in zip(rows, found, strict=True) if tags)
+        return sum(map(bool, found))
 
 
 def _classify(

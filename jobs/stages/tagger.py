@@ -1,7 +1,7 @@
 """The tagger's fit: documents per skill, the classifier and how it does; and reading documents beside their labels."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,10 @@ from prereq.graph.skill import Skill
 from prereq.jobs.stages.asked import read_asked
 from prereq.selector.corpus.bayes_classifier import BayesScorer, families, fit_bayes
 from prereq.selector.corpus.bayes_model import BayesModel
+from prereq.selector.corpus.descriptions import description_vectors, nearness_threshold
+from prereq.selector.corpus.embedding import EmbeddingModel
 from prereq.selector.corpus.evaluation_set import read_labelled
-from prereq.selector.corpus.fasttext_model import ClassifierModel
+from prereq.selector.corpus.fasttext_model import ClassifierModel, array_bytes
 from prereq.selector.corpus.keys import seeded_order
 from prereq.selector.corpus.patterns import SkillMatcher, pattern_limit
 from prereq.selector.corpus.skill_classifier import (
@@ -32,6 +34,16 @@ from prereq.selector.corpus.tagging import TaggingConfig, choose_sample, specifi
 
 _BATCH = 1024  # rows in memory at a time; the result does not depend on it
 SETTINGS = "tagger.json"
+DESCRIPTIONS = "descriptions.npy"
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """The embedding: files of its word model, of the documents' vectors, and characters of a text that it reads."""
+
+    model: tuple[str, ...]
+    vectors: tuple[str, ...]
+    max_characters: int
 
 
 def fit_tagger(
@@ -41,15 +53,19 @@ def fit_tagger(
     config: TaggingConfig,
     seed: int,
     asked: str | None = None,
+    space: Space | None = None,
 ) -> dict[str, int]:
-    """Count documents per skill, learn the classifier where one is asked for, write both."""
+    """Count documents per skill, learn the classifier where one is asked for, place descriptions, write all."""
     keys, rows, found = weak_pairs([weak for _, weak in paths])
     frequency = np.bincount(found, minlength=len(skills))
     counts = {"skills": len(skills), "skills without documents": int((frequency == 0).sum())}
-    classifier = None
+    classifier = nearness = None
+    order = seeded_order(keys, seed, "tagger sample")
+    sample = choose_sample(order, rows, found, config.classifier_documents)
+    if space is not None:
+        descriptions, nearness = _place_descriptions(space, sample, rows, found, skills, config)
+        (Path(output) / DESCRIPTIONS).write_bytes(array_bytes(descriptions))
     if config.uses("classifier"):
-        order = seeded_order(keys, seed, "tagger sample")
-        sample = choose_sample(order, rows, found, config.classifier_documents)
         told = read_asked(asked)
         if told:
             chosen = np.unique(np.concatenate([sample, np.array(sorted(told), dtype=np.int64)]))
@@ -67,8 +83,50 @@ def fit_tagger(
         "specificity": specificity(frequency, len(keys)).tolist(),
         "classifier": classifier,
     }
+    if space is not None:
+        settings["nearness"] = nearness
     (Path(output) / SETTINGS).write_bytes(canonical_json(settings))
     return counts
+
+
+def _place_descriptions(
+    space: Space,
+    sample: npt.NDArray[np.int64],
+    rows: npt.NDArray[np.int64],
+    found: npt.NDArray[np.int64],
+    skills: tuple[Skill, ...],
+    config: TaggingConfig,
+) -> tuple[npt.NDArray[np.float32], float | None]:
+    """Vectors of the skills' descriptions, and the cosine from which on they tag, by sampled or labelled documents."""
+    model = EmbeddingModel.from_files({Path(path).name: Path(path).read_bytes() for path in space.model})
+    descriptions = description_vectors(skills, model, space.max_characters)
+    if config.labelled is not None:
+        told = read_labelled(config.labelled, [skill.id for skill in skills])
+        vectors, _ = model.embed([text for _, text, _ in told], space.max_characters)
+        return descriptions, nearness_threshold(vectors, [own for _, _, own in told], descriptions, config)
+    chosen = np.sort(sample)
+    own: dict[int, set[int]] = {int(row): set() for row in chosen}
+    for row, skill in zip(rows.tolist(), found.tolist(), strict=True):
+        if row in own:
+            own[row].add(skill)
+    vectors = _read_vectors(space.vectors, chosen)
+    return descriptions, nearness_threshold(vectors, [frozenset(own[int(r)]) for r in chosen], descriptions, config)
+
+
+def _read_vectors(paths: Sequence[str], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """Vectors of some documents by their ascending rows, `(len(rows), dim)`, a part in memory at a time."""
+    found, start = [], 0
+    for path in paths:
+        vectors = part_vectors(path)
+        found.append(vectors[rows[(rows >= start) & (rows < start + len(vectors))] - start])
+        start += len(vectors)
+    return np.concatenate(found)
+
+
+def part_vectors(path: str) -> npt.NDArray[np.float32]:
+    """The vectors of a part, `(n, dim)`."""
+    column = pq.read_table(path, columns=["vector"])["vector"].combine_chunks()
+    return np.asarray(column.flatten().to_numpy(zero_copy_only=False), dtype=np.float32).reshape(len(column), -1)
 
 
 def _fit(

@@ -16,7 +16,7 @@ from prereq.graph.errors import ConfigError
 from prereq.graph.skill import nearest
 from prereq.selector.corpus.endpoint import EndpointConfig
 
-Method = Literal["labels", "patterns", "classifier"]
+Method = Literal["labels", "patterns", "classifier", "descriptions"]
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
@@ -29,7 +29,8 @@ class TaggingConfig:
         ConfigError: A value is out of range, or the methods leave a classifier nothing to learn from.
     """
 
-    # labels: what the data itself states; patterns: aliases and patterns of the graph; classifier: learned from both
+    # labels: what the data itself states; patterns: aliases and patterns of the graph; classifier: learned from both;
+    # descriptions: nearest skills by name, description and aliases in the embedding space, for what is still untagged
     methods: tuple[Method, ...] = ("labels", "patterns", "classifier")
     unknown_labels: Literal["error", "ignore"] = "error"  # what a stated skill that the graph does not have gets
     match_names: bool = False  # look for the skills' names as if they were aliases
@@ -50,6 +51,7 @@ class TaggingConfig:
         0.5  # share of its tags on held-back weak labels that must be right, else none is made
     )
     classifier_beta: float = 1.0  # the threshold's F-measure: above 1 recall weighs more, below 1 precision
+    descriptions_threshold: float | None = None  # least cosine (-1 to 1) of a description; None: as for the classifier
     endpoint: EndpointConfig | None = None  # ask a language model about a sample, for the classifier to learn from
     labelled: str | None = None  # JSON Lines or Parquet of `text, skills`, told by people: chooses threshold and scale
     classifier_dim: int = 48  # length of its word vectors
@@ -72,6 +74,14 @@ class TaggingConfig:
             raise ConfigError(f"tagging.classifier_beta must be above 0, got {self.classifier_beta}")
         if not (math.isfinite(self.pattern_timeout_s) and self.pattern_timeout_s >= 0):
             raise ConfigError(f"tagging.pattern_timeout_s must be 0 or more seconds, got {self.pattern_timeout_s}")
+        near = self.descriptions_threshold
+        if near is not None and not -1 <= near <= 1:
+            raise ConfigError(f"tagging.descriptions_threshold must lie between -1 and 1, got {near}")
+        if self.methods == ("descriptions",) and near is None and self.labelled is None:
+            raise ConfigError(
+                "tagging.methods: descriptions alone have no labels to find their threshold with; set "
+                "tagging.descriptions_threshold or tagging.labelled, or add labels or patterns"
+            )
         for name in ("classifier_threshold", "classifier_precision"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
@@ -90,7 +100,7 @@ def _check_methods(methods: Sequence[str], *, asked: bool) -> None:
         raise ConfigError(
             f"tagging.methods must name each of {', '.join(known)} at most once and one of them, got {methods}"
         )
-    if set(methods) == {"classifier"} and not asked:
+    if "classifier" in methods and not {"labels", "patterns"} & set(methods) and not asked:
         raise ConfigError("tagging.methods: classifier alone has nothing to learn from; add labels or patterns")
     if asked and "classifier" not in methods:
         raise ConfigError("tagging.endpoint: its answers teach the classifier; add classifier to tagging.methods")

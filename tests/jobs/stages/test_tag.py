@@ -15,8 +15,10 @@ from prereq.graph.skill import Edge, Skill
 from prereq.graph.skill_graph import SkillGraph
 from prereq.jobs.executor import InProcessExecutor, RayConfig, make_executor
 from prereq.jobs.progress import Progress
+from prereq.jobs.stages.embed import embed
 from prereq.jobs.stages.runner import Bench, StageResult, Task, run_stage
 from prereq.jobs.stages.tag import TAGS_SCHEMA, count_skills, tag
+from prereq.selector.corpus.embedding import EmbeddingConfig
 from prereq.selector.corpus.tagging import TaggingConfig
 
 Row = tuple[str, str, list[str]]  # id, text, labels
@@ -149,6 +151,40 @@ def test_a_labelled_sample_is_read_and_its_change_fits_the_tagger_again(
         made.tag(config)
     with pytest.raises(ConfigError, match=r"tagging\.labelled: .* cannot be read"):
         made.tag(TaggingConfig(labelled=str(tmp_path / "none.jsonl")))
+
+
+def test_descriptions_tag_what_nothing_else_reaches(make: Callable[..., Corpus]) -> None:
+    """No term, no label: the skills' own words lie near the documents; any part borders give the same tags."""
+    graph = SkillGraph("prerequisite", [Skill(id=name, description=words) for name, (_, words) in TOPICS.items()], [])
+    config = TaggingConfig(methods=("descriptions",), descriptions_threshold=0.5)
+    embedding = EmbeddingConfig(method="tfidf", dim=8, min_count=1)
+    seen = set()
+    for part_rows in (50, 1000):
+        made = make(corpus(), part_rows)
+        with made.bench.executor:
+            vectors = embed(made.bench, made.documents, embedding)
+            result = tag(made.bench, made.documents, graph, config, (vectors, embedding))
+        tagged = skills(result)
+        assert sum(found == [name.split("-")[0]] for name, found in tagged.items()) > 230
+        assert result.counts["by description alone"] == result.counts["tagged"]
+        assert result.counts["by classifier alone"] == 0
+        seen.add(str(read(result).to_pylist()))
+    assert len(seen) == 1
+    with pytest.raises(ConfigError, match="descriptions needs an embedding of words"):
+        made.tag(config, graph)
+
+
+def test_descriptions_only_fill_gaps(make: Callable[..., Corpus]) -> None:
+    made, embedding = make(corpus(), 100), EmbeddingConfig(method="tfidf", dim=8, min_count=1)
+    graph = SkillGraph(
+        "prerequisite", [Skill(id=name, name=words, aliases=(term,)) for name, (term, words) in TOPICS.items()], []
+    )
+    with made.bench.executor:
+        vectors = embed(made.bench, made.documents, embedding)
+        config = TaggingConfig(methods=("patterns", "descriptions"), classifier_precision=0.8)
+        result = tag(made.bench, made.documents, graph, config, (vectors, embedding))
+    assert all(found == [name.split("-")[0]] for name, found in skills(result).items())
+    assert result.counts == {"tagged": 240, "by classifier alone": 0, "by description alone": 40, "untagged": 0}
 
 
 def test_classifier_for_all_adds_to_found_skills(make: Callable[..., Corpus]) -> None:
