@@ -121,7 +121,7 @@ def _run_stages(
         names = [*(graph.skill(skill).name for skill in graph.ids), UNTAGGED]
     else:
         names = sorted(source.name for source in config.sources)
-    tags = tag(bench, kept, graph, config.tagging)
+    tags = tag(bench, kept, graph, config.tagging, (vectors, config.embedding))
     files = zip(kept.matching("part-"), vectors.matching("part-"), tags.matching("part-"), clusters, strict=True)
     layout = lay_out(
         bench,
@@ -253,6 +253,9 @@ def _input_digests(documents: StageResult, config: RunConfig) -> dict[str, Any]:
     """What tells whether a finished pool was made of the same input."""
     path = config.holdout.path
     references = {"references": references_digest(config.decontaminate)} if config.decontaminate.paths else {}
+    labelled = config.tagging.labelled
+    if labelled is not None:
+        references["labelled sample"] = file_digest(labelled, "tagging.labelled")
     return references | {
         "documents": digest([file.sha256 for file in documents.matching("part-")]),
         "evaluation": None if path is None else file_digest(path),
