@@ -23,7 +23,14 @@ from corpus_rows import Context, MissingInput, Row, Values, digests, require, se
 from recording import bars, record
 
 # modules with a table ROWS, in the order in which they run
-GROUPS: tuple[str, ...] = ("corpus_dedup", "corpus_build", "corpus_ratios", "corpus_tags", "corpus_faults", "corpus_fuzz")
+GROUPS: tuple[str, ...] = (
+    "corpus_dedup",
+    "corpus_build",
+    "corpus_ratios",
+    "corpus_tags",
+    "corpus_faults",
+    "corpus_fuzz",
+)
 
 
 def tables() -> dict[str, dict[str, Row]]:
@@ -80,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     inputs = {need: digests(getattr(options, need)) for need in needs if need != "peers"}
     params = {"size": options.size, "rows": list(rows), "inputs_sha256": inputs}
-    return record(options.out, params, {"bars": bars("corpus", values), "rows": details})
+    return record(options.out, params, {"bars": bars("corpus", values), "values": values, "rows": details})
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ start and its end, reading, and writing the kept documents. Runs of peers and of
 import json
 import shutil
 import statistics
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,16 @@ from prereq.selector.corpus.documents import IngestConfig
 HERE = Path(__file__).parent
 THRESHOLD = 0.8
 BANDS, BAND_ROWS = 9, 13  # of the peers
+PEERS = {"td": "text-dedup", "datatrove": "datatrove"}  # environment -> package
 STRATA = (0.8, 0.85, 0.9)  # lower borders; the last one reaches to 1
 GROWTH = 10
 TINY = 20  # documents whose deduplication counts as start-up
+
+
+def installed(python: Path, name: str) -> str:
+    """The version of a package in another environment."""
+    ask = f"from importlib.metadata import version; print(version({name!r}))"
+    return subprocess.run([python, "-c", ask], check=True, capture_output=True, text=True).stdout.strip()
 
 
 def ours(context: Context, name: str, source: Path) -> tuple[Measured, Path]:
@@ -77,6 +85,7 @@ def datatrove(context: Context) -> Measured:
 
 def speed_row(context: Context) -> Found:
     """Wall times of the three, alternating, and what ours found in its last run."""
+    versions = {name: installed(context.peer(venv), name) for venv, name in PEERS.items()}
     runs: dict[str, list[Measured]] = {"ours": [], "text-dedup": [], "datatrove": []}
     out = Path()
     for repeat in range(context.repeats(3)):
@@ -95,7 +104,14 @@ def speed_row(context: Context) -> Found:
         "runs": {name: [run.plain() for run in found] for name, found in runs.items()},
         "median_seconds": median,
         "ours": json.loads(runs["ours"][-1].output),
-        "peers": {"bands": BANDS, "rows": BAND_ROWS, "ngram": 5, "threshold": THRESHOLD, "processes": 2},
+        "peers": {
+            "versions": versions,
+            "bands": BANDS,
+            "rows": BAND_ROWS,
+            "ngram": 5,
+            "threshold": THRESHOLD,
+            "processes": 2,
+        },
         "quality": measured,
     }
     return values | quality, details
