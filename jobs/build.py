@@ -114,7 +114,7 @@ def _run_stages(
         clustered = found.documents
         parts = Clustered(clustered, found.vectors, found.parts)
         if config.dedup.semantic is not None:
-            parts = drop_semantic(bench, parts, config.dedup.semantic, config.dedup.keep)
+            parts = drop_semantic(bench, parts, config.dedup.semantic, config.dedup.keep, config.dedup.score)
         kept, vectors = parts.documents, parts.vectors
         clusters, names = parts.clusters.matching("part-"), found.names
     elif config.layout.arms == "skill":

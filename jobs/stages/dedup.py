@@ -9,6 +9,7 @@ A kept document keeps its `source`; `merged_sources` adds those of the documents
 the union with theirs.
 """
 
+import math
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -63,7 +64,11 @@ def deduplicate(bench: Bench, documents: StageResult, config: DuplicatesConfig) 
         "signatures",
         sign_part,
         [Task(f"{index:05d}", (part.path, config), (part.sha256,)) for index, part in enumerate(parts)],
-        {key: settings[key] for key in ("near", "num_perm", "banding", "ngram", "unit", "seed", "versions")},
+        {
+            key: settings[key]
+            for key in ("near", "num_perm", "banding", "ngram", "unit", "seed", "versions", "score")
+            if key in settings
+        },
     ).matching("signatures")
     files = [(part.path, part.rows, sign.path) for part, sign in zip(parts, signed, strict=True)]
     inputs = tuple(file.sha256 for pair in zip(parts, signed, strict=True) for file in pair)
@@ -80,6 +85,8 @@ def duplicates_path(bench: Bench) -> Path:
 def _settings(config: DuplicatesConfig) -> dict[str, Any]:
     settings = asdict(config) | {"weights": list(config.weights)}
     del settings["semantic"]  # decides nothing here: it needs the clusters
+    if config.score is None:
+        del settings["score"]  # so that what was done before the key existed counts as done
     settings["banding"] = list(config.banding()) if config.near else None
     # both decide what a normal form or a permutation is
     settings["versions"] = {"unicode": unicodedata.unidata_version, "datasketch": version("datasketch")}
@@ -98,8 +105,11 @@ def sign_part(output: str, documents: str, config: DuplicatesConfig) -> dict[str
     with pq.ParquetFile(documents) as file:
         batches = file.iter_batches(batch_size=BATCH_ROWS, columns=["text"])
         signed = sign((batch.column(0).to_pylist() for batch in batches), config)
+    table = _signature_table(signed)
+    if config.score is not None:
+        table = table.append_column("score", numbers(pq.read_table(documents, columns=[config.score]).column(0)))
     # random bytes: neither a dictionary nor compression can gain anything
-    pq.write_table(_signature_table(signed), f"{output}/signatures.parquet", compression="none", use_dictionary=False)
+    pq.write_table(table, f"{output}/signatures.parquet", compression="none", use_dictionary=False)
     return {"documents": len(signed.lengths)}
 
 
@@ -109,6 +119,19 @@ def _signature_table(signed: Signed) -> pa.Table:
     if signed.sketches.shape[1]:
         columns["sketch"] = _binary(signed.sketches)
     return pa.table(columns)
+
+
+def numbers(column: pa.ChunkedArray) -> pa.Array:
+    """Metadata, which is text, as numbers: -inf where it is none (`good`, nan, nothing)."""
+    return pa.array([_number(value) for value in column.to_pylist()], pa.float64())
+
+
+def _number(value: str | None) -> float:
+    try:
+        found = float(value or "")
+    except ValueError:
+        return -math.inf
+    return -math.inf if math.isnan(found) else found
 
 
 def _band_name(index: int) -> str:
@@ -158,6 +181,13 @@ class PartCorpus:
         result = np.empty(self.documents, dtype=np.int64)
         for part, lo, hi in self._parts():
             result[lo:hi] = self._signed(part, "length").to_numpy()
+        return result
+
+    def scores(self) -> npt.NDArray[np.float64]:
+        """`(n,)` the column that `keep: score` orders by."""
+        result = np.empty(self.documents, dtype=np.float64)
+        for part, lo, hi in self._parts():
+            result[lo:hi] = self._signed(part, "score").to_numpy()
         return result
 
     def bands(self, first: int, stop: int, rows: IntArray | None = None) -> HashArray:

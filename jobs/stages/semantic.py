@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from prereq.graph.errors import TableError
 from prereq.jobs.stages.cluster import vector_array
-from prereq.jobs.stages.dedup import LISTED, duplicates_path
+from prereq.jobs.stages.dedup import LISTED, duplicates_path, numbers
 from prereq.jobs.stages.runner import Bench, StageFile, StageResult, Task, run_stage
 from prereq.selector.corpus.semantic import find_survivors
 
@@ -38,14 +38,15 @@ class Clustered:
     clusters: StageResult
 
 
-def drop_semantic(bench: Bench, found: Clustered, threshold: float, keep: str) -> Clustered:
-    """Drop documents that a longer (or, with `keep` first, an earlier) one of their cluster resembles.
+def drop_semantic(bench: Bench, found: Clustered, threshold: float, keep: str, score: str | None = None) -> Clustered:
+    """Drop documents that a longer (with `keep` first an earlier, with score a better) one of their cluster resembles.
 
     Args:
         bench: Of this build.
         found: After clustering.
         threshold: Cosine of two vectors from which on the later document is dropped.
-        keep: `longest` text, then smallest id; or `first` in the corpus.
+        keep: `longest` text, then smallest id; `first` in the corpus; or highest `score`, then as longest.
+        score: The documents' column with the score.
 
     Returns:
         The same parts without the dropped rows; the documents' counts are documents, semantic (dropped) and kept.
@@ -54,10 +55,13 @@ def drop_semantic(bench: Bench, found: Clustered, threshold: float, keep: str) -
     parts = list(zip(*(stage.matching("part-") for stage in stages.values()), strict=True))
     buckets = max(1, -(-sum(own[0].rows for own in parts) // _BUCKET_ROWS))
     scatter = [
-        Task(f"{number:05d}", (number, *(file.path for file in own), buckets), tuple(file.sha256 for file in own))
+        Task(
+            f"{number:05d}", (number, *(file.path for file in own), buckets, score), tuple(file.sha256 for file in own)
+        )
         for number, own in enumerate(parts)
     ]
-    rows = run_stage(bench, "semantic-scatter", scatter_part, scatter, {"buckets": buckets}).files
+    settings = {"buckets": buckets} if score is None else {"buckets": buckets, "score": score}
+    rows = run_stage(bench, "semantic-scatter", scatter_part, scatter, settings).files
     paths, digests = [file.path for file in rows], tuple(file.sha256 for file in rows)
     pairs = [Task(f"{number:05d}", (paths, number, threshold, keep), digests) for number in range(buckets)]
     dropped = run_stage(bench, "semantic-pairs", find_pairs, pairs, {"threshold": threshold, "keep": keep}).files
@@ -86,9 +90,12 @@ def _without(bench: Bench, name: str, parts: Sequence[StageFile], dropped: Seque
     return run_stage(bench, f"semantic-{name}", drop_rows, tasks, {})
 
 
-def scatter_part(output: str, number: int, documents: str, vectors: str, clusters: str, buckets: int) -> dict[str, int]:
+def scatter_part(
+    output: str, number: int, documents: str, vectors: str, clusters: str, buckets: int, score: str | None = None
+) -> dict[str, int]:
     """Write the documents of one part by bucket, one row group each; those without a known word are left out."""
-    table = pq.read_table(documents, columns=["id", "text", "source", "place"])
+    kept = ["id", "text", "source", "place"]
+    table = pq.read_table(documents, columns=kept if score is None else [*kept, score])
     vector, cluster = pq.read_table(vectors)["vector"], pq.read_table(clusters)["cluster"].to_numpy()
     if not len(table) == len(vector) == len(cluster):
         raise TableError(f"{documents}: {len(table)} documents, {len(vector)} vectors and {len(cluster)} clusters")
@@ -100,6 +107,8 @@ def scatter_part(output: str, number: int, documents: str, vectors: str, cluster
         "vector": vector,
     } | {name: table[name] for name in ("id", "source", "place")}
     rows = pa.table({name: columns[name] for name in _ROW})
+    if score is not None:
+        rows = rows.append_column("score", numbers(table[score]))
     values = vector_array(vector)
     # documents without a known word share one vector, the first unit vector: nothing says that they are alike
     known = ~(values == np.eye(1, values.shape[1], dtype=np.float32)).all(axis=1)
@@ -114,7 +123,9 @@ def find_pairs(output: str, paths: Sequence[str], bucket: int, threshold: float,
     """Decide the clusters of one bucket, one after the other."""
     tables = [pq.ParquetFile(path).read_row_group(bucket) for path in paths]
     table = pa.concat_tables(tables)
-    order = [("length", "descending"), ("id", "ascending")] if keep == "longest" else []
+    order = [] if keep == "first" else [("length", "descending"), ("id", "ascending")]
+    if keep == "score":
+        order = [("score", "descending"), *order]
     keys = [("cluster", "ascending"), *order, ("part", "ascending"), ("row", "ascending")]
     table = table.take(pc.sort_indices(table, sort_keys=keys)).combine_chunks()
     cluster = table["cluster"].to_numpy()

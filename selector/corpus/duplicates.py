@@ -52,7 +52,9 @@ class DuplicatesConfig:
     ngram: int = 5  # units per shingle
     unit: Unit = "word"  # word (between white space) or character
     seed: int = 1  # of the permutations; datasketch's default, not pool.seed, so that pools can share signatures
-    keep: Literal["longest", "first"] = "longest"  # longest normal form, then smallest id; or first in the corpus
+    # longest normal form, then smallest id; first in the corpus; or highest score, then as longest
+    keep: Literal["longest", "first", "score"] = "longest"
+    score: str | None = None  # metadata column that holds a number, with keep: score; without a number comes last
     # cosine of two embedding vectors, in (0, 1], from which on documents of one cluster are duplicates too; none: off
     semantic: float | None = None
 
@@ -65,8 +67,10 @@ class DuplicatesConfig:
             raise ConfigError(f"dedup.num_perm and dedup.ngram must be at least 1, got {self.num_perm}, {self.ngram}")
         if self.unit not in ("word", "character"):
             raise ConfigError(f"dedup.unit must be word or character, got {self.unit!r}")
-        if self.keep not in ("longest", "first"):
-            raise ConfigError(f"dedup.keep must be longest or first, got {self.keep!r}")
+        if self.keep not in ("longest", "first", "score"):
+            raise ConfigError(f"dedup.keep must be longest, first or score, got {self.keep!r}")
+        if (self.keep == "score") != (self.score is not None):
+            raise ConfigError(f"dedup.score and dedup.keep: score go together, got {self.score!r} and {self.keep!r}")
         if not 0 <= self.seed < 2**32:
             raise ConfigError(f"dedup.seed must be 0 to 2**32 - 1, got {self.seed}")
         if min(self.weights) < 0 or abs(sum(self.weights) - 1) > 1e-9:
@@ -107,6 +111,10 @@ class Corpus(Protocol):
 
     def lengths(self) -> IntArray:
         """`(n,)` characters of the normal forms."""
+        ...
+
+    def scores(self) -> FloatArray:
+        """`(n,)` what `keep: score` orders by; -inf where there is none."""
         ...
 
     def bands(self, first: int, stop: int, rows: IntArray | None = None) -> HashArray:
@@ -181,13 +189,19 @@ def find_duplicates(corpus: Corpus, config: DuplicatesConfig, scratch: str | Non
     return Duplicates(survivor, component, similarity, exact)
 
 
-def survivor_order(lengths: IntArray, ids: pa.Array, keep: str) -> IntArray:
+def survivor_order(lengths: IntArray, ids: pa.Array, keep: str, scores: FloatArray | None = None) -> IntArray:
     """The order in which documents are considered: positions `(n,)`, the first to be kept first."""
     if keep == "first":
         return np.arange(len(lengths))
-    table = pa.table({"length": lengths, "id": ids})
-    order = pc.sort_indices(table, sort_keys=[("length", "descending"), ("id", "ascending")])
+    columns, keys = {"length": pa.array(lengths), "id": ids}, [("length", "descending"), ("id", "ascending")]
+    if scores is not None:
+        columns, keys = columns | {"score": pa.array(scores)}, [("score", "descending"), *keys]
+    order = pc.sort_indices(pa.table(columns), sort_keys=keys)
     return order.to_numpy().astype(np.int64)
+
+
+def _scores(corpus: Corpus, rows: IntArray, config: DuplicatesConfig) -> FloatArray | None:
+    return corpus.scores()[rows] if config.keep == "score" else None
 
 
 def _exact_leaders(corpus: Corpus, lengths: IntArray, config: DuplicatesConfig) -> IntArray:
@@ -202,7 +216,7 @@ def _exact_leaders(corpus: Corpus, lengths: IntArray, config: DuplicatesConfig) 
     if len(rows):
         ascending = np.argsort(rows)
         rows, group = rows[ascending], group[ascending]
-        by_rank = survivor_order(lengths[rows], corpus.ids(rows), config.keep)
+        by_rank = survivor_order(lengths[rows], corpus.ids(rows), config.keep, _scores(corpus, rows, config))
         groups, places = np.unique(group[by_rank], return_index=True)
         leader[rows] = rows[by_rank][places[np.searchsorted(groups, group)]]
     return leader
@@ -238,7 +252,7 @@ def _near_duplicates(
         for keys in corpus.bands(first, min(bands, first + SCANNED_AT_ONCE)):
             meets[unique] |= shared(keys[unique])
     rows = np.flatnonzero(meets)
-    order = survivor_order(lengths[rows], corpus.ids(rows), config.keep)
+    order = survivor_order(lengths[rows], corpus.ids(rows), config.keep, _scores(corpus, rows, config))
     finder = PairFinder(corpus.sketches(rows)[order], config.threshold)
     for first in range(0, bands, BANDS_AT_ONCE):
         block = corpus.bands(first, min(bands, first + BANDS_AT_ONCE), rows)

@@ -107,6 +107,20 @@ def test_kept_documents_carry_what_they_had_and_their_digest_and_component(tmp_p
         }
 
 
+def test_the_best_score_of_a_column_stays_and_what_is_no_number_comes_last(tmp_path):
+    text = words(0, 100)
+    rows = documents([(name, text, []) for name in ("a", "b", "c", "d")])
+    for row, score in zip(rows, ("good", "-2.5", "1e-3", None), strict=True):
+        row["language"] = score
+    config = DuplicatesConfig(keep="score", score="language")
+    assert [row["id"] for row in run(tmp_path, rows, part_rows=2, config=config)[1]] == ["c"]
+    for column, kept in ((["nan", "x", "-inf", "0"], "d"), (["", "x", None, "nan"], "a")):
+        for row, score in zip(rows, column, strict=True):
+            row["language"] = score
+        left = run(tmp_path / f"again-{kept}", rows, part_rows=2, config=config)[1]
+        assert [row["id"] for row in left] == [kept]
+
+
 def test_every_dropped_document_is_listed_with_a_kept_survivor(tmp_path):
     rows = corpus()
     result, kept, dropped = run(tmp_path, rows, 100)

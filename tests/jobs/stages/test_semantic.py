@@ -46,6 +46,7 @@ def run(folder: Path, rows_per_part: int = 3, keep: str = "longest") -> tuple[Cl
     pq.write_table(pa.Table.from_pylist([first], schema=LISTED), duplicates_path(bench))
     ids = [f"d{number}" for number in range(len(ANGLES))]
     documents = {"id": ids, "text": ["x" * length for length in LENGTHS]}
+    documents["quality"] = ["7", "3", "1", "none", None, "2", "2", "2"]
     documents |= {"source": ["web"] * len(ids), "place": [f"a:{name}" for name in ids]}
     vectors = pa.array([vector(angle) for angle in ANGLES], pa.list_(pa.float32(), 3))
     found = Clustered(
@@ -53,7 +54,7 @@ def run(folder: Path, rows_per_part: int = 3, keep: str = "longest") -> tuple[Cl
         stage(folder, "vectors", rows_per_part, {"id": ids, "vector": vectors}),
         stage(folder, "clusters", rows_per_part, {"id": ids, "cluster": pa.array(CLUSTERS, pa.int32())}),
     )
-    left = drop_semantic(bench, found, 0.99, keep)
+    left = drop_semantic(bench, found, 0.99, keep, "quality" if keep == "score" else None)
     return left, pq.read_table(semantic_path(bench)).to_pylist()
 
 
@@ -76,6 +77,10 @@ def test_the_longest_stays_inside_each_cluster_and_unknown_documents_all_stay(tm
 
 def test_the_first_stays_where_that_is_the_rule(tmp_path: Path):
     assert ids_of(run(tmp_path, keep="first")[0].documents) == ["d0", "d2", "d4", "d5", "d6", "d7"]
+
+
+def test_the_best_stays_where_that_is_the_rule(tmp_path: Path):
+    assert ids_of(run(tmp_path, keep="score")[0].documents) == ["d0", "d2", "d4", "d5", "d6", "d7"]
 
 
 @pytest.mark.parametrize("rows_per_part", [1, 8])

@@ -23,8 +23,8 @@ EVERY_PAIR = DuplicatesConfig(bands=128, rows=1)  # any pair that shares anythin
 class TextCorpus:
     """A corpus in memory."""
 
-    def __init__(self, texts, config, ids=None):
-        self.texts, self.config = texts, config
+    def __init__(self, texts, config, ids=None, scores=()):
+        self.texts, self.config, self.given_scores = texts, config, scores
         self.names = ids or [f"d{row:05d}" for row in range(len(texts))]
         self.documents = len(texts)
         self.signed = sign([texts], config)
@@ -35,6 +35,9 @@ class TextCorpus:
 
     def lengths(self):
         return self.signed.lengths
+
+    def scores(self):
+        return np.array(self.given_scores, dtype=np.float64)
 
     def bands(self, first, stop, rows=None):
         return self.signed.bands[first:stop] if rows is None else self.signed.bands[first:stop, rows]
@@ -170,6 +173,20 @@ def test_keep_first_goes_by_place_in_the_corpus():
     found = find_duplicates(TextCorpus([short, long, short], config), config)
     assert found.survivor.tolist() == [0, 0, 0]
     assert survivor_order(np.array([1, 3, 2]), pa.array(["x", "y", "z"]), "first").tolist() == [0, 1, 2]
+
+
+def test_keep_score_goes_by_score_then_length():
+    long, short = words((0, 100)), words((0, 95))
+    config = DuplicatesConfig(keep="score", score="quality")
+    for scores, survivors in (
+        ([1, 1, 2], [2, 2, 2]),  # the best, though shorter and not the first
+        ([1, 1, 1], [1, 1, 1]),  # of equal ones the longest
+        ([-np.inf, -np.inf, -1e300], [2, 2, 2]),  # any number is better than none
+    ):
+        found = find_duplicates(TextCorpus([short, long, short], config, scores=scores), config)
+        assert found.survivor.tolist() == survivors
+    with pytest.raises(ConfigError, match=r"dedup.score and dedup.keep: score go together"):
+        DuplicatesConfig(score="quality")
 
 
 def test_switched_off_everything_stays_but_components_are_still_known():
