@@ -102,6 +102,17 @@ def test_the_resolved_configuration_makes_the_same_one_again(tmp_path: Path) -> 
     assert json.loads(json.dumps(config.resolved())) == config.resolved()
 
 
+def test_passwords_in_urls_are_used_and_not_written_down() -> None:
+    def made(*paths: str) -> Any:
+        return make_config({**BASE, "sources": [{"name": "web", "paths": list(paths)}]}, "c.yaml")
+
+    config = made("s3://me:word@bucket/a@b/*.gz?region=x", "plain@here/*.jsonl")
+    assert config.sources[0].paths[0] == "s3://me:word@bucket/a@b/*.gz?region=x"
+    assert config.resolved()["sources"][0]["paths"] == ["s3://bucket/a@b/*.gz?region=x", "plain@here/*.jsonl"]
+    changed = made("s3://you:other@bucket/a@b/*.gz?region=x", "plain@here/*.jsonl")
+    assert changed.pool_settings(GRAPH) == config.pool_settings(GRAPH), "another password is not another pool"
+
+
 def test_sampler_keys_are_those_of_the_sampler() -> None:
     config = make_config({**BASE, "rounds": None, "tokens": 100, "global_batch": 16, "policy": "reuse"}, "c.yaml")
     sampler = config.sampler()
