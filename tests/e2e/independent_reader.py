@@ -5,6 +5,7 @@ share no code with the program, so that a mistake would have to be made twice.
 """
 
 import hashlib
+import importlib.util
 import json
 import unicodedata
 from collections import Counter, defaultdict
@@ -16,6 +17,12 @@ import pyarrow.parquet as pq
 
 SHARD_COLUMNS = ["id", "text", "n_tokens", "arm", "skills", "source"]
 MASK = 2**64 - 1
+
+
+_spec = importlib.util.spec_from_file_location("independent_packed", Path(__file__).with_name("independent_packed.py"))
+_module = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_module)
+check_packed = _module.check_packed
 
 
 def sha(data: bytes) -> str:
@@ -188,7 +195,9 @@ class RunView:
         folder = self.folder / f"rounds/{number:06d}"
         m, data = canonical(folder / "manifest.json")
         where = f"round {number}"
+        packed = self.info["drawing"].get("samples", {}).get("kind") == "packed"
         assert set(m) == {
+            *(("packing",) if packed else ()),
             *("format", "round", "parent", "config", "pool", "seed", "global_batch", "feedback", "mixer", "mixture"),
             *("realised", "draws", "samples", "documents", "tokens", "bytes", "order", "shards"),
         }, f"{where}: keys {sorted(m)}"
@@ -198,16 +207,21 @@ class RunView:
         assert m["samples"] == m["global_batch"] * self.info["drawing"]["batches_per_round"]
         listed = {"manifest.json", *(s["path"] for s in m["shards"])}
         assert {p.name for p in folder.iterdir()} <= listed | {"state.npz", "deleted.json"}, f"{where}: stray files"
-        table = self._shards(folder, m)
-        self._counts(where, m, table)
-        self._draws(where, m, table)
+        tables = self._shards(folder, m)
+        if packed:
+            documents = check_packed(self.info["drawing"]["samples"], self.pool.arms, where, m, tables)
+            self._draws(where, m, documents)
+        else:
+            table = self._plain(m, tables)
+            self._counts(where, m, table)
+            self._draws(where, m, table["id"].to_pylist())
+            self._mixing(where, m, table)
         self._mixture(where, m)
         self._feedback(where, m)
-        self._mixing(where, m, table)
         self.parent = sha(data)
         return m
 
-    def _shards(self, folder: Path, m: dict) -> pa.Table:
+    def _shards(self, folder: Path, m: dict) -> list[pa.Table]:
         tables = []
         for n, shard in enumerate(m["shards"]):
             data = (folder / shard["path"]).read_bytes()
@@ -217,13 +231,29 @@ class RunView:
             rows = {file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)}
             assert len(rows) == 1, f"{shard['path']}: row groups differ in size: {rows}"
             assert m["global_batch"] % rows.pop() == 0, f"{shard['path']}: row groups straddle batches"
-            table = file.read()
+            self._ranges(shard, data, file.metadata)
+            tables.append(file.read())
+        return tables
+
+    @staticmethod
+    def _ranges(shard: dict, data: bytes, meta: pq.FileMetaData) -> None:
+        """Digests of the row groups' bytes, one behind the other, and of the rest."""
+        starts = []
+        for g in range(meta.num_row_groups):
+            columns = [meta.row_group(g).column(c) for c in range(meta.num_columns)]
+            starts.append(min(min(c.data_page_offset, c.dictionary_page_offset or c.data_page_offset) for c in columns))
+        ends = [*starts[1:], len(data) - 8 - int.from_bytes(data[-8:-4], "little")]
+        found = [sha(data[a:b])[:32] for a, b in zip(starts, ends, strict=True)]
+        assert (found, sha(data[ends[-1] :])[:32]) == (shard["groups"], shard["footer"]), f"{shard['path']}: digests"
+
+    @staticmethod
+    def _plain(m: dict, tables: list[pa.Table]) -> pa.Table:
+        for shard, table in zip(m["shards"], tables, strict=True):
             assert table.column_names[:6] == SHARD_COLUMNS
             assert table.schema.field("text").type == pa.large_string()
             assert table.schema.field("n_tokens").type == pa.int64()
             assert (table.num_rows, table.num_rows) == (shard["samples"], shard["documents"])
             assert sum(table["n_tokens"].to_pylist()) == shard["tokens"]
-            tables.append(table)
         return pa.concat_tables(tables)
 
     def _counts(self, where: str, m: dict, table: pa.Table) -> None:
@@ -240,7 +270,7 @@ class RunView:
         )
         assert not {same_text(t) for t in table["text"].to_pylist()} & self.pool.held_out, f"{where}: a held-out text"
 
-    def _draws(self, where: str, m: dict, table: pa.Table) -> None:
+    def _draws(self, where: str, m: dict, documents: list[str]) -> None:
         """Ranges go on where the last ended, and the documents in them are those of the shards, each once."""
         drawn: list[str] = []
         for arm, ranges in m["draws"].items():
@@ -256,7 +286,7 @@ class RunView:
                 assert r["start"] < r["stop"] <= len(held["ids"])
                 self.at[arm] = (r["epoch"] + 1, 0) if r["stop"] == len(held["ids"]) else (r["epoch"], r["stop"])
             assert self.at[arm][0] <= self.info["drawing"]["max_epochs"]
-        assert Counter(drawn) == Counter(table["id"].to_pylist()), f"{where}: drawn ranges and shards differ"
+        assert Counter(drawn) == Counter(documents), f"{where}: drawn ranges and shards differ"
 
     def _mixture(self, where: str, m: dict) -> None:
         requested, arms, skills = (m["mixture"][k] for k in ("requested", "arms", "skills"))

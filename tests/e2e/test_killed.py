@@ -76,6 +76,36 @@ def test_sampler_and_trainer_killed(prereq, manifests, reader, undisturbed):
                 process.stderr.close()
 
 
+def test_packed_rounds_killed(prereq, manifests, reader):
+    packed = {
+        "samples": {"kind": "packed", "seq_len": 256, "eos": 256},
+        "global_batch": 8,
+        "mixer": {"name": "uniform"},
+    }
+    prereq("build", prereq.config(**packed))
+    pool = reader.check_pool(prereq.root / "pool")
+    prereq("sample", prereq.config("whole", root=prereq.root, run_dir=str(prereq.root / "whole"), **packed))
+    expected = manifests(prereq.root / "whole")
+    for moment in (0, 2):
+        run = prereq.root / f"killed-{moment}"
+        config = prereq.config(run.name, root=prereq.root, run_dir=str(run), **packed)
+        sampler = prereq.start("sample", config)
+        wait_for((run / f"rounds/{moment:06d}/manifest.json").exists)
+        sampler.kill()
+        sampler.communicate()
+        prereq("sample", config)
+        assert manifests(run) == expected
+        reader.check_run(run, pool)
+    shard = next((prereq.root / "whole/rounds/000001").glob("shard-*"))
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:99] + bytes(1) + whole[100:])
+    whole_config = prereq.root / "whole.yaml"
+    assert "sha256 is" in prereq("inspect", prereq.root / "whole", "--verify", code=2).stdout
+    prereq("sample", whole_config, "--repair", "1")
+    assert shard.read_bytes() == whole
+    assert "all hold" in prereq("inspect", prereq.root / "whole", "--verify").stdout
+
+
 def test_whole_run_killed_leaves_no_trainer_and_goes_on(prereq, manifests, undisturbed):
     run = prereq.root / "run"
     config = prereq.config(rounds=5)
