@@ -181,7 +181,9 @@ class RunConfig(BaseModel):
     state_every: int = 1  # rounds between two copies of large mixer arrays
     samples: SamplesConfig = SamplesConfig()  # what a row of a shard is
 
-    fork: ForkConfig | None = None  # begin as another run did, and go on with this mixer
+    fork: ForkConfig | None = (
+        None  # {run: folder, round: n}: the first n rounds are that run's, later ones this mixer's
+    )
     train: TrainConfig = TrainConfig()  # the reference trainer
     ray: RayConfig = RayConfig()  # where stages run; changes no byte of a result
 

@@ -19,6 +19,7 @@ from prereq.jobs.config import RunConfig, read_influence
 from prereq.selector.corpus.tokens import make_tokenizer, tokenizer_identity
 from prereq.selector.mixers import Mixer, make_mixer, sharpness_warning
 from prereq.selector.mixers.registry import mixer_config
+from prereq.selector.rounds.fork import copy_rounds, fork_entry
 from prereq.selector.rounds.pool import Pool
 from prereq.selector.rounds.run import Done, read_run, start_run
 from prereq.selector.rounds.sampler import Event, Sampler
@@ -59,9 +60,13 @@ def open_sampler(config: RunConfig, on_event: Event = lambda kind, facts: None) 
         ),
     }
     run = Folder(config.run_dir)
+    if config.fork is not None:
+        drawing["fork"] = fork_entry(run, Folder(config.fork.run), config.fork.round, drawing)
     info = start_run(run, _run_facts(config, pool, mixer), drawing)
     run.commit("graph.json", canonical_json(graph.to_dict()))
     run.commit("influence.parquet", encode_influence(influence))
+    if config.fork is not None:
+        copy_rounds(run, Folder(config.fork.run), drawing["fork"])
     return Sampler(run, info, pool, mixer, sampler, on_event, encode)
 
 

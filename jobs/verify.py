@@ -153,7 +153,7 @@ def _readable(findings: Findings, run: Folder) -> Iterable[RoundManifest]:
 
 def _check_round(findings: Findings, run: Folder, info: RunInfo, manifest: RoundManifest) -> None:
     where = run.path(manifest_name(manifest.round))
-    for key, ours in (("config", info.config), ("pool", info.pool)):
+    for key, ours in (("config", info.config_of(manifest.round)), ("pool", info.pool)):
         findings.checked += 1
         if getattr(manifest, key) != ours:
             findings.failures.append(f"{where}: {key} is {getattr(manifest, key)}, run.json says {ours}")

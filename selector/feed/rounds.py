@@ -120,7 +120,7 @@ def check_link(run: Folder, info: RunInfo, manifest: RoundManifest, previous: Ro
         ManifestError: Names the key, what was found and what was expected.
     """
     expected: dict[str, object] = {
-        "config": info.config,
+        "config": info.config_of(manifest.round),
         "pool": info.pool,
         "global_batch": info.global_batch,
         "parent": None if previous is None else previous.sha256,

@@ -3,7 +3,7 @@
 A state belongs to a global step, not to a rank: it restores at any world size that divides the global batch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -43,13 +43,17 @@ _COUNTS = ("round", "row", "tokens")
 _OPTIONAL_COUNTS = ("step", "unreported")
 
 
-def parse_state(value: Mapping[str, Any], run: str, where: str) -> FeedState:
+def parse_state(
+    value: Mapping[str, Any], run: str, where: str, shared: Callable[[int], str] = lambda number: ""
+) -> FeedState:
     """Check a state from a checkpoint.
 
     Args:
         value: What `state_dict` gave.
         run: sha256 of the drawing keys of the run that it is to go on with.
         where: The run's name, for errors.
+        shared: Round -> the configuration that it was drawn by, where the run is a fork: a state of the run that it
+            comes from, from before the fork, is one of its own.
 
     Raises:
         ManifestError: The state is not of the format, or belongs to another run.
@@ -64,6 +68,8 @@ def parse_state(value: Mapping[str, Any], run: str, where: str) -> FeedState:
             continue
         if not isinstance(number, int) or isinstance(number, bool) or number < 0:
             raise ManifestError(f"{where}: the feed's state has {key} {number!r}, expected an integer of 0 or more")
+    if value["run"] != run and value["run"] == shared(value["round"]):
+        value = {**value, "run": run}
     if value["run"] != run:
         raise ManifestError(
             f"{where}: the feed's state belongs to the run with configuration {value['run']}, this run has {run}; "

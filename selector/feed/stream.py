@@ -164,7 +164,7 @@ class Feed:
         Raises:
             ManifestError: The state is of another run or format, or the round's manifest is not the one it was.
         """
-        loaded = parse_state(state, self._info.config, self._run.name)
+        loaded = self._parsed(state)
         manifest = self._manifest_of(loaded)
         self._reader.close()
         self._manifest, self._state = manifest, loaded
@@ -245,7 +245,7 @@ class Feed:
         """
         if self._rank != 0:
             return
-        kept = self._state if state is None else parse_state(state, self._info.config, self._run.name)
+        kept = self._state if state is None else self._parsed(state)
         manifest = self._manifest if kept.manifest == self._state.manifest else self._manifest_of(kept)
         finished = manifest is not None and kept.row == manifest.samples
         value = {
@@ -259,6 +259,9 @@ class Feed:
     def close(self) -> None:
         """Close the open shard; the feed can still report."""
         self._reader.close()
+
+    def _parsed(self, state: Mapping[str, Any]) -> FeedState:
+        return parse_state(state, self._info.config, self._run.name, self._info.config_of)
 
     def _check_sizes(self, global_batch: int | None) -> None:
         whole = self._info.global_batch

@@ -193,7 +193,9 @@ def read_chain(run: Folder) -> list[RoundManifest]:
         where = run.path(manifest_name(manifest.round))
         if chain:
             for key in ("config", "pool", "seed", "global_batch"):
-                if getattr(manifest, key) != getattr(chain[0], key):
+                if getattr(manifest, key) != getattr(chain[0], key) and not (
+                    key == "config" and _forked(run, manifest)
+                ):
                     raise ManifestError(
                         f"{where}: {key} is {getattr(manifest, key)}, round 0 says {getattr(chain[0], key)}; "
                         "rounds of two runs were mixed"
@@ -212,6 +214,14 @@ def read_chain(run: Folder) -> list[RoundManifest]:
             f"{run.path(manifest_name(len(chain)))}: is missing, but round {late[0]} is there; restore it"
         )
     return chain
+
+
+def _forked(run: Folder, manifest: RoundManifest) -> bool:
+    """Whether `run.json` says that the run was forked, and this round has the configuration that it must have."""
+    from prereq.selector.rounds.run import read_run  # only forks come here
+
+    info = read_run(run)
+    return info is not None and info.own_from > 0 and info.config_of(manifest.round) == manifest.config
 
 
 def check_shard_bytes(data: bytes, shard: Shard, where: str, number: int) -> None:

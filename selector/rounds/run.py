@@ -14,6 +14,7 @@ FORMAT = "prereq.run/1"
 DONE_FORMAT = "prereq.done/1"
 Reason = Literal["budget", "pool exhausted", "stopped"]
 _DONE_SHAPE = {"rounds": int, "last": (str, None), "reason": str}
+_FORK_SHAPE = {"round": int, "manifest": str, "configs": [[(int, str)]]}
 _RUN_FACTS = {"config": dict, "versions": {str: str}, "started": str}  # which readers show and can do without
 _RUN_SHAPE = {
     "config_sha256": str,
@@ -53,6 +54,13 @@ class RunInfo:
     uses_feedback: bool
     signals: tuple[str, ...]  # signals that every report must carry
     skills: tuple[str, ...]  # ids that a report may name
+    own_from: int = 0  # of a fork: the first round that is its own
+    shared: tuple[tuple[int, str], ...] = ()  # of a fork: first round and configuration of the rounds before
+
+    def config_of(self, number: int) -> str:
+        """The configuration that a round was drawn by: of a fork's first rounds, that of the run it comes from."""
+        before = [config for first, config in self.shared if first <= number < self.own_from]
+        return before[-1] if before else self.config
 
     def applied_by(self, number: int | Literal["initial"]) -> int:
         """The first round that the report of a round can move."""
@@ -92,6 +100,8 @@ def read_run(run: Folder) -> RunInfo | None:
     fault = misfit(value, {key: spec for key, spec in _RUN_FACTS.items() if key in value})
     if fault is None and "mixer" in value["drawing"]:
         fault = misfit(value["drawing"]["mixer"], {"name": str, "parameters": dict}, "drawing.mixer")
+    if fault is None and "fork" in value["drawing"]:
+        fault = misfit(value["drawing"]["fork"], _FORK_SHAPE, "drawing.fork")
     if fault is None and "samples" in value["drawing"]:
         fault = misfit(value["drawing"]["samples"], {"kind": str}, "drawing.samples")
     if fault is not None:
@@ -114,7 +124,15 @@ def read_run(run: Folder) -> RunInfo | None:
         uses_feedback=value["mixer"]["uses_feedback"],
         signals=tuple(value["mixer"]["signals"]),
         skills=tuple(value["skills"]),
+        own_from=drawing["fork"]["round"] if "fork" in drawing else 0,
+        shared=tuple((first, config) for first, config in drawing["fork"]["configs"]) if "fork" in drawing else (),
     )
+
+
+def read_drawing(run: Folder) -> dict[str, Any] | None:
+    """The drawing keys in `run.json`, or None when the run has not been started."""
+    value = _read_json(run, "run.json", FORMAT, _RUN_SHAPE)
+    return None if value is None else dict(value["drawing"])
 
 
 def start_run(run: Folder, value: Mapping[str, Any], drawing: Mapping[str, Any]) -> RunInfo:

@@ -259,14 +259,15 @@ class Sampler:
         position = _Position(self._mixer.init(), np.zeros(count), [Cursor()] * count, [], 0, 0, None)
         for manifest in chain:
             where = self._run.path(manifest_name(manifest.round))
-            for key, ours in (("config", self._info.config), ("pool", self._info.pool), ("seed", self._config.seed)):
+            config = self._info.config_of(manifest.round)
+            for key, ours in (("config", config), ("pool", self._info.pool), ("seed", self._config.seed)):
                 if getattr(manifest, key) != ours:
                     raise ManifestError(
                         f"{where}: {key} is {getattr(manifest, key)}, this run has {ours}; choose another run_dir"
                     )
             for entry in manifest.feedback:
                 self._apply(position, self._recorded(entry), manifest.round)
-            if (
+            if manifest.round >= self._info.own_from and (
                 encode_state(self._mixer.name, position.state, write_arrays=False)[0]["state"]
                 != manifest.mixer["state"]
             ):
