@@ -119,7 +119,9 @@ def solve(
     """
     prior = proxies.arms.proportions
     caps = (
-        None if tokens is None else np.minimum(repetition_caps(proxies.arms.tokens, tokens, OlmixConfig().repeats), 1)
+        None
+        if tokens is None
+        else np.minimum(repetition_caps(proxies.arms.tokens.astype(np.float64), tokens, OlmixConfig().repeats), 1)
     )
     regression = RegressionConfig(regressor="linear" if regressor == "linear" else "lightgbm", seed=seed)
     if method == "regmix":

@@ -46,6 +46,6 @@ def steps(model: nn.Module, optimizer: torch.optim.Optimizer, windows: Windows, 
         inputs, targets = (torch.from_numpy(side[part]).to(device) for side in windows)
         loss = F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten(), ignore_index=IGNORE)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
         optimizer.step()
