@@ -80,6 +80,9 @@ def _keys(kind: type[Any], prefix: str) -> Iterator[tuple[str, str, str, str]]:
         if name not in comments:  # so that a new key cannot stay undocumented
             raise ValueError(f"{kind.__name__}.{name}: has no comment; say what it is and its unit")
         yield f"{prefix}{name}", _type_name(hint), defaults[name], comments[name]
+        for option in get_args(hint):
+            if dataclasses.is_dataclass(option):  # a section that may be left out: its keys, where it is there
+                yield from _keys(option, f"{prefix}{name}.")  # type: ignore[arg-type]
 
 
 def _defaults(kind: type[Any]) -> dict[str, str]:

@@ -46,6 +46,8 @@ from prereq.selector.corpus.weak_labels import WEAK_SCHEMA, LabelReader, weak_la
 
 TAGS_SCHEMA = pa.schema([("id", pa.string()), ("skills", pa.list_(pa.string())), ("scores", pa.list_(pa.float32()))])
 FloatArray = npt.NDArray[np.float32]
+# with `tagging.classifier: bayes`, beside the scores: the calibrated chance that a skill of the classifier is right
+CHANCES = pa.field("chances", pa.list_(pa.float32()))
 _PART = "part-00000.parquet"
 
 
@@ -215,15 +217,18 @@ def tag_part(
     if near is not None:
         counts["by description alone"] = 0
     columns = ["id", "text"] if scorer else ["id"]
-    with pq.ParquetWriter(Path(output) / _PART, TAGS_SCHEMA, compression="zstd") as writer:
+    schema = TAGS_SCHEMA.append(CHANCES) if config.classifier == "bayes" and scorer else TAGS_SCHEMA
+    with pq.ParquetWriter(Path(output) / _PART, schema, compression="zstd") as writer:
         for batch, weak in with_weak_labels(path, columns, weak_path):
             found = weak.to_pylist()
             added = _classify(batch, found, scorer, judgement, matcher, config) if scorer else {}
+            chances = dict(added)
             if near is not None:
                 filled = near.fill(found, added, config.max_skills)
                 counts["by description alone"] += filled
                 counts["by classifier alone"] -= filled  # `_tags` takes whatever was added for the classifier's
-            writer.write_table(_tags(found, added, skills, settings["specificity"], config, counts))
+            table = _tags(found, added, skills, settings["specificity"], config, counts)
+            writer.write_table(_with_chances(table, chances, skills) if len(schema) > len(TAGS_SCHEMA) else table)
     return counts
 
 
@@ -289,3 +294,13 @@ def _tags(
         counts["tagged" if kept else "untagged"] += 1
         counts["by classifier alone"] += bool(kept and not weights)
     return pa.Table.from_pylist(rows, schema=TAGS_SCHEMA)
+
+
+def _with_chances(table: pa.Table, chances: Mapping[int, Mapping[int, float]], skills: tuple[Skill, ...]) -> pa.Table:
+    """The tags with the classifier's chances; null for a skill that it did not find likely."""
+    place = {skill.id: position for position, skill in enumerate(skills)}
+    rows = [
+        [chances.get(row, {}).get(place[name]) for name in names]
+        for row, names in enumerate(table["skills"].to_pylist())
+    ]
+    return table.append_column(CHANCES, pa.array(rows, CHANCES.type))

@@ -129,6 +129,9 @@ def test_bayes_tags_a_document_near_its_siblings(make: Callable[..., Corpus]) ->
     assert all(found == [name.split("-")[0]] for name, found in skills(result).items())
     assert result.counts == {"tagged": 240, "by classifier alone": 40, "untagged": 0}
     assert read(make(corpus(), 64).tag(config)) == read(result)
+    chances = {row["id"]: row["chances"] for row in read(result).to_pylist()}
+    assert all((chances[name] == [None]) == (int(name.split("-")[1]) % 6 != 0) for name in chances)
+    assert all(found == [None] or 0.8 < found[0] <= 1 for found in chances.values())
 
 
 def test_a_labelled_sample_is_read_and_its_change_fits_the_tagger_again(
@@ -156,7 +159,7 @@ def test_a_labelled_sample_is_read_and_its_change_fits_the_tagger_again(
 def test_descriptions_tag_what_nothing_else_reaches(make: Callable[..., Corpus]) -> None:
     """No term, no label: the skills' own words lie near the documents; any part borders give the same tags."""
     graph = SkillGraph("prerequisite", [Skill(id=name, description=words) for name, (_, words) in TOPICS.items()], [])
-    config = TaggingConfig(methods=("descriptions",), descriptions_threshold=0.5)
+    config = TaggingConfig(methods=("descriptions",), descriptions_threshold=0.1, max_skills=1)
     embedding = EmbeddingConfig(method="tfidf", dim=8, min_count=1)
     seen = set()
     for part_rows in (50, 1000):
@@ -165,7 +168,7 @@ def test_descriptions_tag_what_nothing_else_reaches(make: Callable[..., Corpus])
             vectors = embed(made.bench, made.documents, embedding)
             result = tag(made.bench, made.documents, graph, config, (vectors, embedding))
         tagged = skills(result)
-        assert sum(found == [name.split("-")[0]] for name, found in tagged.items()) > 230
+        assert sum(found == [name.split("-")[0]] for name, found in tagged.items()) > 225
         assert result.counts["by description alone"] == result.counts["tagged"]
         assert result.counts["by classifier alone"] == 0
         seen.add(str(read(result).to_pylist()))
