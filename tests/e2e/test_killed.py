@@ -98,7 +98,7 @@ def test_packed_rounds_killed(prereq, manifests, reader):
         reader.check_run(run, pool)
     shard = next((prereq.root / "whole/rounds/000001").glob("shard-*"))
     whole = shard.read_bytes()
-    shard.write_bytes(whole[:99] + bytes(1) + whole[100:])
+    shard.write_bytes(whole[:99] + bytes([whole[99] ^ 1]) + whole[100:])
     whole_config = prereq.root / "whole.yaml"
     assert "sha256 is" in prereq("inspect", prereq.root / "whole", "--verify", code=2).stdout
     prereq("sample", whole_config, "--repair", "1")
