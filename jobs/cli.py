@@ -220,9 +220,7 @@ def _run_verb(args: argparse.Namespace) -> int:
         if args.set:
             raise ConfigError(f"--set {args.set[0]}: changes for all runs of a sweep belong under `set:` in its file")
         return int(importlib.import_module(verb.module).main_sweep(args.config, args))
-    if verb.name in ("report", "inspect", "export") and _is_folder(
-        args.config
-    ):  # of a run or a pool, without a configuration
+    if verb.name in ("report", "inspect", "export") and _is_folder(args.config):  # a run or a pool, no configuration
         if args.set:
             raise ConfigError(f"--set {args.set[0]}: {args.config} is a folder, not a configuration; leave --set out")
         if args.dry_run:
