@@ -342,6 +342,9 @@ def _torn_file(job: Job, pattern: str) -> bool:
     job.start("sampler")
     job.wait(lambda: False)
     code, said = job.ended.get("sampler"), job.say("sampler")
+    if code == FINISHED and path.parent.name == "feedback":  # the run was done, its reports are not read again
+        job.start("trainer")
+        return False
     if code != REFUSED or path.name not in said:
         raise RuntimeError(f"{path} is torn, the sampler ended with {code}: {said}")
     job.told.append(said)

@@ -192,8 +192,8 @@ class Trainer:
         if draw < self._mischief:
             self._bad_report(good)
             time.sleep(self._random.uniform(0.0, 0.05))  # late: the sampler waits
-        for feed in self._feeds:
-            feed.report(good)
+        for rank in self._feeds:
+            rank.report(good)
         if draw < self._mischief / 2 and self._writes:
             again = feed.report(losses(feed.skills, "another"), round=feed.state_dict()["round"])
             assert again in ("already recorded", "late"), again

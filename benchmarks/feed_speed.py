@@ -90,14 +90,19 @@ def text_row(context: Context) -> Found:
         "text_vs_hf": speeds["ours"] / speeds["hf"],
         "text_vs_mosaic": speeds["ours"] / speeds["mds"],
     }
-    further = {"ours_vs_litdata": speeds["ours"] / speeds["lit"], "documents_per_s": speeds}
+    per_cpu = _speeds(runs, "rows", rounds * ROUND * BATCH, "cpu_s")
+    further = {
+        "ours_vs_litdata": speeds["ours"] / speeds["lit"],
+        "documents_per_s": speeds,
+        "documents_per_cpu_s": per_cpu,
+    }
     return values, {**further, "runs": runs, "written": written, "settings": settings}
 
 
 def packed_row(context: Context) -> Found:
     """packed_vs_litdata, packed_vs_mosaic and read_amplification_w8, over the same packed rows."""
     documents = corpus_documents(context, 20)
-    batches = 16 if context.size == "check" else 64
+    batches = 48 if context.size == "check" else 96
     settings = {
         "rounds": batches // 8,
         "batches_per_round": 8,
@@ -125,17 +130,20 @@ def packed_row(context: Context) -> Found:
         "packed_vs_mosaic": speeds["ours"] / speeds["mds_packed"],
         "read_amplification_w8": max(read["counted"], read["kernel"]) / read["used"],
     }
-    further = {"tokens_per_s": speeds, "amplification": read, "written": written}
+    per_cpu = _speeds(runs, "amount", batches * PACKED_BATCH * SEQ_LEN, "cpu_s")
+    further = {"tokens_per_s": speeds, "tokens_per_cpu_s": per_cpu, "amplification": read, "written": written}
     return values, {**further, "runs": runs, "settings": settings}
 
 
-def _speeds(runs: dict[str, list[dict[str, Any]]], counted: str, expected: int) -> dict[str, float]:
-    """Medians per second of wall time; refuses a loader that did not give everything."""
+def _speeds(
+    runs: dict[str, list[dict[str, Any]]], counted: str, expected: int, clock: str = "seconds"
+) -> dict[str, float]:
+    """Medians per second (of wall time, or of CPU time); refuses a loader that did not give everything."""
     for name, found in runs.items():
         for one in found:
             if one[counted] != expected:
                 raise RuntimeError(f"{name} gave {one[counted]:,} {counted}, expected {expected:,}")
-    return {name: statistics.median(one[counted] / one["seconds"] for one in found) for name, found in runs.items()}
+    return {name: statistics.median(one[counted] / one[clock] for one in found) for name, found in runs.items()}
 
 
 ROWS: dict[str, Row] = {
