@@ -121,7 +121,9 @@ class RayExecutor:
             join(address)
             self._joined = True
         else:
-            start_local(self._cpus, config.object_store_mib, config.memory_limit_mib, config.spill_dir)
+            start_local(
+                self._cpus, config.object_store_mib, config.memory_limit_mib, config.spill_dir, config.max_retries
+            )
         try:
             check_memory(config.memory_mib)
             if self._joined and self._shared is not None:

@@ -43,15 +43,25 @@ def join(address: str) -> None:
         ) from error
 
 
-def start_local(num_cpus: int, object_store_mib: int, memory_mib: int, spill_dir: str | None) -> None:
-    """Start Ray on this machine, whatever runs on it already; `memory_mib` is what all tasks may reserve together.
+def start_local(num_cpus: int, object_store_mib: int, memory_mib: int, spill_dir: str | None, max_retries: int) -> None:
+    """Start Ray on this machine, whatever runs on it already.
+
+    Args:
+        num_cpus: Tasks at a time.
+        object_store_mib: MiB of Ray's object store.
+        memory_mib: What all tasks may reserve together; 0: what Ray finds.
+        spill_dir: Folder for objects that the store has no room for; None: Ray's own.
+        max_retries: Times a task is started again whose worker was ended because memory ran short: by default Ray
+            would go on for ever.
 
     Raises:
         PrereqError: Ray does not start; one line says why.
     """
     import ray
 
-    options: dict[str, Any] = {"_memory": memory_mib * 2**20} if memory_mib else {}
+    options: dict[str, Any] = {"_system_config": {"task_oom_retries": max_retries}}
+    if memory_mib:
+        options["_memory"] = memory_mib * 2**20
     if spill_dir is not None:
         Path(spill_dir).mkdir(parents=True, exist_ok=True)
         options["object_spilling_directory"] = os.path.abspath(spill_dir)

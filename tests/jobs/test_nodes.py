@@ -3,6 +3,7 @@
 import importlib.util
 import socket
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -51,6 +52,18 @@ def test_a_task_that_reserves_more_than_all_may_have_is_refused():
 def test_a_task_that_no_node_has_the_memory_for_is_refused_before_it_would_wait_for_ever():
     with pytest.raises(ConfigError, match=r"a task reserves 900000000 MiB, but the largest node offers \d+"):
         RayExecutor(RayConfig(num_cpus=1, memory_mib=900_000_000)).__enter__()
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_task_that_is_ended_for_memory_again_and_again_is_an_error_and_no_hang(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("RAY_memory_usage_threshold", "0.001")  # whatever this machine holds is too much
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "100")
+    with (
+        RayExecutor(RayConfig(num_cpus=1, max_retries=0)) as executor,
+        pytest.raises(PrereqError, match=r"sleep, task 0: its worker died 1 times \(out of memory\?"),
+    ):
+        list(executor.run(time.sleep, [(60,)]))
 
 
 @pytest.fixture
