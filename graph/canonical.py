@@ -6,7 +6,6 @@ bytes on every machine, so a digest of them is an identity.
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from functools import cache
 from itertools import chain
@@ -16,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 _MANY = 1024  # floats of one dict from which on they are written all at once
-_NOT_AS_IS = re.compile(r'["\\\x00-\x1f\x7f-\U0010ffff]')  # in a key: left to the json module
 _LEAVES = {str, int, float, bool, type(None)}
 _PROBES = (
     0.0,
@@ -80,7 +78,8 @@ def _encode(value: Any) -> str:
     if isinstance(value, dict) and value:
         if len(value) >= _MANY and set(map(type, value.values())) == {float}:
             keys = sorted(value)
-            text = _float_dict(keys, np.array(list(map(value.__getitem__, keys))))
+            ordered = value.values() if keys == list(value) else map(value.__getitem__, keys)
+            text = _float_dict(keys, np.fromiter(ordered, np.float64, len(keys)))
             if text is not None:
                 return text
         elif any(isinstance(item, dict) for item in value.values()):
@@ -95,13 +94,19 @@ def _dumps(value: Any) -> str:
 def _float_dict(keys: Sequence[str], values: NDArray[np.float64]) -> str | None:
     """The JSON object of these keys, in their order; None where that is left to the json module."""
     plain = (values >= 0.0) & (values < 1e9) & ~np.signbit(values)  # NaN and infinity are not
-    if not plain.all() or _NOT_AS_IS.search("".join(keys)) or not _arrow_has_shortest_digits():
+    if not plain.all() or not _as_is("".join(keys)) or not _arrow_has_shortest_digits():
         return None
     import pyarrow as pa
     import pyarrow.compute as pc
 
     items = pc.binary_join_element_wise(pa.array(keys, pa.string()), _texts(values), '":')
-    return '{"' + ',"'.join(items.to_pylist()) + "}"
+    whole = pa.ListArray.from_arrays(pa.array([0, len(items)], pa.int32()), items)
+    return '{"' + str(pc.binary_join(whole, ',"')[0].as_py()) + "}"
+
+
+def _as_is(text: str) -> bool:
+    """Whether JSON writes a text as it stands: printable ASCII without what needs a backslash."""
+    return text.isascii() and text.isprintable() and '"' not in text and "\\" not in text
 
 
 @cache
