@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from prereq.graph.canonical import sha256_hex
 from prereq.graph.errors import FeedbackError, ManifestError, PrereqError
 from prereq.selector.mixers.protocol import Mixer, State
 from prereq.selector.mixers.simplex import FloatArray, check_simplex
@@ -156,7 +157,7 @@ class Sampler:
             return "pool exhausted"
         drawn = draw_round(self._pool, self._stock, plan, self._config, number, self._encode)
         try:
-            manifest = self._commit(number, position, (reports, lists), requested, plan, drawn)
+            manifest, digest = self._commit(number, position, (reports, lists), requested, plan, drawn)
         except (OSError, PrereqError) as error:
             # a rival that committed this round may have swept our files away; a full disk is no rival
             swept = getattr(error.__cause__ or error, "errno", errno.ENOENT) == errno.ENOENT
@@ -166,7 +167,7 @@ class Sampler:
         position.carry, position.cursors = plan.carry, list(plan.cursors)
         position.realised.append(plan.realised)
         position.tokens += drawn.tokens
-        position.last = manifest.sha256
+        position.last = digest
         self._sweep_round(manifest)
         self._retain(number)
         self._clock.add(drawn.tokens)
@@ -201,7 +202,7 @@ class Sampler:
         requested: FloatArray,
         plan: Plan,
         drawn: DrawnRound,
-    ) -> RoundManifest:
+    ) -> tuple[RoundManifest, str]:
         reports, lists = inputs
         shards = write_shards(self._run, number, drawn, self._config)
         mixer, arrays = encode_state(
@@ -239,9 +240,10 @@ class Sampler:
             shards=shards,
             packing=drawn.packing,
         )
-        if not self._run.commit(manifest_name(number), manifest.to_bytes()):
+        data = manifest.to_bytes()
+        if not self._run.commit(manifest_name(number), data):
             raise beaten(self._run, number)
-        return manifest
+        return manifest, sha256_hex(data)  # encoded once: a manifest over many arms is megabytes
 
     # ------------------------------------------------------------------ the end
 
