@@ -60,16 +60,15 @@ def fit_tagger(
     frequency = np.bincount(found, minlength=len(skills))
     counts = {"skills": len(skills), "skills without documents": int((frequency == 0).sum())}
     classifier = nearness = None
-    order = seeded_order(keys, seed, "tagger sample")
-    sample = choose_sample(order, rows, found, config.classifier_documents)
+    if space is not None or config.uses("classifier"):
+        order = seeded_order(keys, seed, "tagger sample")
+        sample = choose_sample(order, rows, found, config.classifier_documents)
     if space is not None:
         descriptions, nearness = _place_descriptions(space, sample, rows, found, skills, config)
         (Path(output) / DESCRIPTIONS).write_bytes(array_bytes(descriptions))
     if config.uses("classifier"):
         told = read_asked(asked)
-        if told:
-            chosen = np.unique(np.concatenate([sample, np.array(sorted(told), dtype=np.int64)]))
-            sample = chosen[np.lexsort((chosen, order[chosen]))]
+        sample = _join(sample, sorted(told), order) if told else sample
         examples = _read_examples(paths, sample, make_matcher(skills, config), config, told)
         fitted = _fit(examples, skills, config, seed)
         counts["classifier documents"] = len(examples) if fitted else 0
@@ -87,6 +86,12 @@ def fit_tagger(
         settings["nearness"] = nearness
     (Path(output) / SETTINGS).write_bytes(canonical_json(settings))
     return counts
+
+
+def _join(sample: npt.NDArray[np.int64], rows: Sequence[int], order: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    """The sample and further rows, in seeded order."""
+    chosen = np.unique(np.concatenate([sample, np.array(rows, dtype=np.int64)]))
+    return chosen[np.lexsort((chosen, order[chosen]))]
 
 
 def _place_descriptions(
