@@ -28,6 +28,7 @@ GROUPS: tuple[str, ...] = (
     "corpus_build",
     "corpus_ratios",
     "corpus_tags",
+    "corpus_clusters",
     "corpus_faults",
     "corpus_fuzz",
 )

@@ -84,7 +84,12 @@ def _vectors(context: Context, texts: Sequence[str], config: EmbeddingConfig) ->
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.pipeline import make_pipeline
 
-        vectorizer = TfidfVectorizer(sublinear_tf=True, min_df=config.min_count, max_features=config.max_words)
+        vectorizer = TfidfVectorizer(
+            sublinear_tf=True,
+            min_df=config.min_count,
+            max_features=config.max_words * (2 if config.pairs else 1),
+            ngram_range=(1, 2 if config.pairs else 1),
+        )
         fitted = make_pipeline(vectorizer, TruncatedSVD(config.dim, random_state=0)).fit(texts[:2000])
         return lambda: fitted.transform(texts)
     import fasttext

@@ -48,8 +48,8 @@ class ClusteringConfig:
     sample: int = 100_000  # documents that the centroids are fitted on
     batch_size: int = 2048  # documents of the sample in one step of k-means
     max_iter: int = 50  # passes of mini-batches over the sample, at most
-    n_init: int = 3  # k-means++ starts, of which the best goes on
-    polish: int = 10  # full passes over the sample after the mini-batches, at most; 0: none
+    n_init: int = 3  # fits from other starts, of which the one with the largest mean cosine counts
+    polish: int = 20  # full passes over the sample after the mini-batches, at most; 0: none
     name_documents: int = 40  # documents of a cluster that its name is taken from
     name_characters: int = 2000  # characters of each of them
     name_terms: int = 3  # terms in a name
@@ -108,7 +108,8 @@ def fit_centroids(vectors: FloatArray, clusters: int, config: ClusteringConfig, 
     """Centroids of the sample's clusters.
 
     Mini-batch k-means (k-means++ starts), then full spherical k-means passes: each document to the centroid of largest
-    cosine, each centroid to the direction of its documents' sum. Centroids that end without a document are dropped.
+    cosine, each centroid to the direction of its documents' sum; `config.n_init` times, and the best fit counts.
+    Centroids that end without a document are dropped.
 
     Args:
         vectors: `(n, d)`, unit length, n >= 1, in the order of the sample: the result depends on the order.
@@ -127,13 +128,8 @@ def fit_centroids(vectors: FloatArray, clusters: int, config: ClusteringConfig, 
 
     wanted = min(clusters, _count_distinct(vectors, clusters))
     with threadpool_limits(1):  # after the import above: only libraries that are loaded by then are held to one thread
-        centroids = _mini_batches(MiniBatchKMeans, vectors, wanted, config, seed)
-        assigned, _ = assign(vectors, centroids)
-        for _ in range(config.polish):
-            centroids = _directions(vectors, assigned, centroids)
-            before, (assigned, _) = assigned, assign(vectors, centroids)
-            if np.array_equal(before, assigned):
-                break
+        fits = [_one_fit(MiniBatchKMeans, vectors, wanted, config, [seed, _KMEANS, n]) for n in range(config.n_init)]
+        _, centroids = max(fits, key=lambda fit: fit[0])  # the first of equals
         return _without_empty(vectors, centroids)
 
 
@@ -254,8 +250,22 @@ def _count_distinct(vectors: FloatArray, limit: int) -> int:
     return len(seen)
 
 
+def _one_fit(
+    kmeans: Callable[..., Any], vectors: FloatArray, clusters: int, config: ClusteringConfig, seed: list[int]
+) -> tuple[float, FloatArray]:
+    """Mini-batches from one start and full passes behind them: the mean cosine, and the centroids."""
+    centroids = _mini_batches(kmeans, vectors, clusters, config, seed)
+    assigned, cosine = assign(vectors, centroids)
+    for _ in range(config.polish):
+        centroids = _directions(vectors, assigned, centroids)
+        before, (assigned, cosine) = assigned, assign(vectors, centroids)
+        if np.array_equal(before, assigned):
+            break
+    return round(float(cosine.mean(dtype=np.float64)), 9), centroids
+
+
 def _mini_batches(
-    kmeans: Callable[..., Any], vectors: FloatArray, clusters: int, config: ClusteringConfig, seed: int
+    kmeans: Callable[..., Any], vectors: FloatArray, clusters: int, config: ClusteringConfig, seed: list[int]
 ) -> FloatArray:
     batch = min(config.batch_size, len(vectors))
     fitted = kmeans(
@@ -264,8 +274,8 @@ def _mini_batches(
         batch_size=batch,
         init_size=min(len(vectors), max(3 * batch, 3 * clusters)),
         max_iter=config.max_iter,
-        n_init=config.n_init,
-        random_state=int(np.random.default_rng([seed, _KMEANS]).integers(2**31)),
+        n_init=3,  # starts of which the best goes on
+        random_state=int(np.random.default_rng(seed).integers(2**31)),
         compute_labels=False,
     ).fit(vectors)
     return _unit_or(fitted.cluster_centers_, vectors[:1])

@@ -24,6 +24,7 @@ from prereq.selector.corpus.word_ids import WordIndex
 from prereq.selector.corpus.words import split_words
 
 FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
 
 _SAMPLE = "embedding sample"  # purpose of the seeded order
 _SVD = 0x73766400  # purpose of the random numbers of the truncated SVD
@@ -34,12 +35,14 @@ _SHORTEST = 1e-6  # a mean shorter than this is rounding, not direction
 class EmbeddingConfig:
     """How documents become vectors."""
 
-    method: Literal["fasttext", "tfidf"] = "fasttext"  # tfidf: TF-IDF and a truncated SVD
+    method: Literal["fasttext", "tfidf"] = "tfidf"  # tfidf: TF-IDF and a truncated SVD
     dim: int = 64  # length of a vector
-    sample_mib: float = 4.0  # MiB of text that the model is fitted on, drawn by document
+    sample_mib: float = 16.0  # MiB of text that the model is fitted on, drawn by document
     max_characters: int = 20_000  # characters of a document that are read
     min_count: int = 5  # occurrences in the sample below which a word is unknown; fewer where words are few
-    max_words: int = 50_000  # words in the model, the most frequent ones
+    max_words: int = 50_000  # words in the model, the most frequent ones; tfidf: as many pairs besides
+    pairs: bool = True  # tfidf: pairs of neighbouring known words count as words too
+    idf_power: float = 1.5  # tfidf: power of the inverse document frequency in a word's weight, 0 to 3
     model: Literal["cbow", "skipgram"] = "cbow"  # fasttext: skipgram is a little better and several times slower
     epochs: int = 10  # fasttext: passes over the sample
     window: int = 10  # fasttext: words to each side that count as near
@@ -53,6 +56,8 @@ class EmbeddingConfig:
             raise ConfigError(f"embedding.dim must be at least 2, got {self.dim}")
         if not 0 < self.sample_mib <= 4096:
             raise ConfigError(f"embedding.sample_mib must be above 0 and at most 4096, got {self.sample_mib}")
+        if not 0 <= self.idf_power <= 3:
+            raise ConfigError(f"embedding.idf_power must be from 0 to 3, got {self.idf_power}")
         for name in ("max_characters", "min_count", "max_words", "epochs", "window"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"embedding.{name} must be at least 1, got {getattr(self, name)}")
@@ -63,7 +68,7 @@ class EmbeddingModel:
     """What a fit leaves.
 
     Args:
-        words: The known words, in the order of the rows.
+        words: The known words, in the order of the rows; behind them, pairs of known words, `one two`.
         rows: `(n_words, dim)` float32, each word's vector times its weight (inverse document frequency).
         centre: `(dim,)` float32, the mean vector of the sample, taken off every document: it is what all documents
             share (function words, the language), and only hides what tells them apart.
@@ -82,6 +87,7 @@ class EmbeddingModel:
         """Unit vectors of documents.
 
         unit(unit(sum over words of (1 + log count) * row) - centre); `fallback` where there is nothing to scale.
+        A pair counts where its words follow each other in what `WordIndex` finds: unknown words are left out there.
 
         Args:
             texts: The documents.
@@ -90,7 +96,8 @@ class EmbeddingModel:
         Returns:
             `(n, dim)` float32, each of length 1; `(n,)` bool, where the fallback was used.
         """
-        counts = damped_counts(*WordIndex(self.words).find(list(texts), max_characters), len(self.words))
+        found = with_pairs(*WordIndex(self.words).find(list(texts), max_characters), self.words)
+        counts = damped_counts(*found, len(self.words))
         # vectors: (n, dim); a row of a sparse product is summed by itself, in the order of its words
         vectors, known = _unit(counts @ self.rows.astype(np.float64))
         vectors, apart = _unit(vectors - self.centre)
@@ -162,8 +169,7 @@ def fit(texts: Sequence[str], config: EmbeddingConfig, seed: int) -> EmbeddingMo
     Returns:
         The model; without words, hence with the fallback for every document, when the sample holds no word.
     """
-    lines = [" ".join(split_words(text, config.max_characters)) for text in texts]
-    words, rows = _fit_fasttext(lines, config, seed) if config.method == "fasttext" else _fit_tfidf(lines, config, seed)
+    words, rows = (_fit_fasttext if config.method == "fasttext" else _fit_tfidf)(texts, config, seed)
     uncentred = EmbeddingModel(words, rows, np.zeros(config.dim, dtype=np.float32))
     vectors, missing = uncentred.embed(texts, config.max_characters)
     known = vectors[~missing].astype(np.float64)
@@ -195,7 +201,51 @@ def damped_counts(words: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64], 
     return sparse.csr_matrix((values, column, borders), shape=(documents, vocabulary))
 
 
-def _fit_fasttext(lines: Sequence[str], config: EmbeddingConfig, seed: int) -> tuple[list[str], FloatArray]:
+def with_pairs(words: IntArray, offsets: IntArray, known: Sequence[str]) -> tuple[IntArray, IntArray]:
+    """Word numbers with those of the known pairs among them, each document's words before its pairs.
+
+    Args:
+        words: `(m,)` numbers in `known` of the documents' words, one document after the other.
+        offsets: `(n_documents + 1,)`, where each document's words begin.
+        known: Single words, then pairs `one two` of them.
+
+    Returns:
+        The same, longer; as it came where no pair is known.
+    """
+    singles = next((number for number, word in enumerate(known) if " " in word), len(known))
+    if singles == len(known) or len(words) < 2:
+        return words, offsets
+    place = {word: number for number, word in enumerate(known[:singles])}
+    ends = np.array([[place[word] for word in pair.split(" ")] for pair in known[singles:]], dtype=np.int64)
+    codes = ends[:, 0] * singles + ends[:, 1]
+    order = np.argsort(codes)
+    found, document = _pair_codes(words, offsets, singles)
+    at = np.minimum(np.searchsorted(codes[order], found), len(codes) - 1)
+    hit = codes[order][at] == found
+    pairs, document = singles + order[at[hit]], document[hit]
+    own = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    both = np.argsort(np.concatenate([own, document]), kind="stable")
+    lengths = np.diff(offsets) + np.bincount(document, minlength=len(offsets) - 1)
+    return np.concatenate([words, pairs])[both], np.concatenate([[0], np.cumsum(lengths)])
+
+
+def _pair_codes(words: IntArray, offsets: IntArray, singles: int) -> tuple[IntArray, IntArray]:
+    """left * singles + right of each two words that follow each other in a document, and the document's number."""
+    own = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    same = own[1:] == own[:-1]
+    return (words[:-1] * singles + words[1:])[same], own[1:][same]
+
+
+def _frequent_pairs(words: IntArray, offsets: IntArray, known: Sequence[str], least: int, limit: int) -> list[str]:
+    """The most frequent pairs (ties: of the more frequent first word, then second) that occur `least` times."""
+    codes, counts = np.unique(_pair_codes(words, offsets, len(known))[0], return_counts=True)
+    order = np.lexsort((codes, -counts))[:limit]
+    left, right = np.divmod(codes[order[counts[order] >= least]], len(known))
+    return [f"{known[a]} {known[b]}" for a, b in zip(left.tolist(), right.tolist(), strict=True)]
+
+
+def _fit_fasttext(texts: Sequence[str], config: EmbeddingConfig, seed: int) -> tuple[list[str], FloatArray]:
+    lines = [" ".join(split_words(text, config.max_characters)) for text in texts]
     model = train_vectors(
         lines,
         dim=config.dim,
@@ -211,18 +261,22 @@ def _fit_fasttext(lines: Sequence[str], config: EmbeddingConfig, seed: int) -> t
     return model.words, rows.astype(np.float32)
 
 
-def _fit_tfidf(lines: Sequence[str], config: EmbeddingConfig, seed: int) -> tuple[list[str], FloatArray]:
+def _fit_tfidf(texts: Sequence[str], config: EmbeddingConfig, seed: int) -> tuple[list[str], FloatArray]:
     """TF-IDF of unit length, then the leading right singular vectors; `dim` beyond the rank is filled with zeros."""
     from sklearn.utils.extmath import randomized_svd
 
-    counts = Counter(word for line in lines for word in line.split(" ") if word)
+    counts = Counter(word for text in texts for word in split_words(text, config.max_characters))
     least = usable_min_count(counts, config.min_count)
     words = sorted((w for w, n in counts.items() if n >= least), key=lambda w: (-counts[w], w))[: config.max_words]
-    rows = np.zeros((len(words), config.dim))
     if not words:
-        return words, rows.astype(np.float32)
-    weight = _inverse_frequency(lines, words)
-    table = count_words((line.split(" ") for line in lines), {w: i for i, w in enumerate(words)})
+        return words, np.zeros((0, config.dim), dtype=np.float32)
+    numbers, offsets = WordIndex(words).find(list(texts), config.max_characters)
+    if config.pairs:
+        words += _frequent_pairs(numbers, offsets, words, max(2, least), config.max_words)
+        numbers, offsets = with_pairs(numbers, offsets, words)
+    table = damped_counts(numbers, offsets, len(words))
+    frequency = np.maximum(1, np.bincount(table.indices, minlength=len(words)))
+    weight = np.log((1 + len(texts)) / frequency) ** config.idf_power
     table = table @ sparse.diags(weight)
     lengths = np.sqrt(np.asarray(table.multiply(table).sum(axis=1)).ravel())
     table = sparse.diags(1 / np.maximum(lengths, _SHORTEST)) @ table
@@ -230,6 +284,7 @@ def _fit_tfidf(lines: Sequence[str], config: EmbeddingConfig, seed: int) -> tupl
     start = int(np.random.default_rng([seed, _SVD]).integers(2**31))
     with threadpool_limits(1):  # after the import above: only libraries that are loaded by then are held to one thread
         _, _, right = randomized_svd(table, n_components=rank, n_iter=5, random_state=start)
+    rows = np.zeros((len(words), config.dim))
     rows[:, :rank] = right.T * weight[:, None]
     return words, rows.astype(np.float32)
 

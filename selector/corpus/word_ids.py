@@ -49,7 +49,7 @@ class WordIndex:
         self._digits = np.array([-1, *(self._numbers.get(f"#{size}", -1) for size in (1, 2, 3, 4))])
 
     def find(self, texts: Sequence[str], max_characters: int) -> tuple[IntArray, IntArray]:
-        """The known words of each text, each as often as it occurs; their order says nothing.
+        """The known words of each text in their order, but words with signs outside ASCII behind the others.
 
         Args:
             texts: Any texts.

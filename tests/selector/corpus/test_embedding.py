@@ -16,6 +16,7 @@ from prereq.selector.corpus.embedding import (
     count_words,
     fit,
     sample_order,
+    with_pairs,
 )
 
 METHODS = ("fasttext", "tfidf")
@@ -191,3 +192,34 @@ def test_model_survives_the_way_through_files_and_damage_is_named() -> None:
 def test_bad_configuration_is_refused(wrong: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         EmbeddingConfig(**wrong)  # type: ignore[arg-type]
+
+
+def test_pairs_of_known_words_are_counted_inside_a_document_only() -> None:
+    known = ["new", "york", "big", "new york", "york big"]
+    words, offsets = with_pairs(np.array([0, 1, 2, 0, 1, 1, 0, 1]), np.array([0, 3, 5, 5, 6, 8]), known)
+    assert [sorted(words[a:b].tolist()) for a, b in itertools.pairwise(offsets)] == [
+        [0, 1, 2, 3, 4],
+        [0, 1, 3],
+        [],
+        [1],
+        [0, 1, 3],
+    ]
+
+
+def test_pairs_tell_documents_apart_whose_words_agree() -> None:
+    texts = ["red house green tree", "green house red tree"] * 40
+    apart = {}
+    for pairs in (False, True):
+        config = EmbeddingConfig(method="tfidf", dim=4, pairs=pairs, min_count=1)
+        vectors, _ = fit(texts, config, seed=0).embed(texts[:2], config.max_characters)
+        apart[pairs] = 1 - float(vectors[0] @ vectors[1])
+    assert apart[False] < 1e-6
+    assert apart[True] > 1
+
+
+def test_a_model_with_pairs_comes_back_from_its_files() -> None:
+    texts, _ = topic_texts(3, 60)
+    model = fit(texts, EmbeddingConfig(dim=8), seed=0)
+    assert any(" " in word for word in model.words)
+    again = EmbeddingModel.from_files(model.files())
+    assert again.embed(texts, 1000)[0].tobytes() == model.embed(texts, 1000)[0].tobytes()
