@@ -152,6 +152,14 @@ def test_the_digest_of_keys_moves_with_those_keys_only() -> None:
     assert first.config_digest(["seed"]) != second.config_digest(["seed"])
 
 
+def test_the_score_that_chooses_survivors_is_a_metadata_column_of_a_source() -> None:
+    scored = {**BASE, "dedup": {"keep": "score", "score": "quality"}}
+    with pytest.raises(ConfigError, match=r"dedup.score: no source has a metadata column 'quality'"):
+        make_config(scored, "c.yaml")
+    source = {**BASE["sources"][0], "metadata": ["meta.quality"]}
+    assert make_config({**scored, "sources": [source]}, "c.yaml").dedup.score == "quality"
+
+
 def test_configurations_cannot_be_changed() -> None:
     config = make_config(BASE, "c.yaml")
     with pytest.raises(ValueError, match="frozen"):
