@@ -378,15 +378,29 @@ def race(root: Path, pool: Path, expected: list[bytes]) -> str:
     place = Place(root, pool)
     gate, opener = os.pipe()
 
+    ready, tell = os.pipe()
+
     def contend() -> None:
         os.close(opener)
-        os.read(gate, 1)  # until every writing end is closed: both begin at once
-        worker.sample(place, _RACED, "uniform")
+        told = iter([True])
+
+        def meet() -> None:
+            if next(told, False):  # before the first round: neither can be done before the other has begun
+                os.write(tell, b".")
+                os.close(tell)
+                os.read(gate, 1)  # until the writing end is closed
+
+        worker.sample(place, _RACED, "uniform", meet)
 
     children = [worker.fork(contend, root / f"{n}.log") for n in range(2)]
+    os.close(tell)
+    came = sum(len(os.read(ready, 1)) for _ in children)  # fewer where one ended before it was ready
     os.close(opener)
     codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
     os.close(gate)
+    os.close(ready)
+    if came < len(children):
+        return f"only {came} samplers were ready to draw"
     said = [(root / f"{n}.log").read_text() if (root / f"{n}.log").exists() else "" for n in range(2)]
     if sorted(codes) != [FINISHED, REFUSED] or "another sampler wrote round" not in said[codes.index(REFUSED)]:
         return f"exit codes {codes}: {said}"

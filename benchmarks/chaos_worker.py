@@ -118,9 +118,11 @@ def _arm(faults: Faults) -> None:
             setattr(os, name, counted(getattr(os, name)))
 
 
-def sample(place: Place, settings: Mapping[str, Any], mixer: str) -> None:
-    """The sampler, to the end of the run."""
-    open_run(place.run, place.pool, settings, mixer).run()
+def sample(
+    place: Place, settings: Mapping[str, Any], mixer: str, before_round: Callable[[], object] = lambda: None
+) -> None:
+    """The sampler, to the end of the run; `before_round` is called when it is ready to draw one."""
+    open_run(place.run, place.pool, settings, mixer).run(stop=lambda: bool(before_round()) and False)
 
 
 def repair(place: Place, settings: Mapping[str, Any], mixer: str, number: int) -> None:
