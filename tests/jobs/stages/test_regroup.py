@@ -13,6 +13,8 @@ from sklearn.metrics import normalized_mutual_info_score
 
 from prereq.graph.canonical import sha256_hex
 from prereq.graph.errors import ConfigError, TableError
+from prereq.jobs.build import build
+from prereq.jobs.config import make_config
 from prereq.jobs.executor import InProcessExecutor
 from prereq.jobs.progress import Progress
 from prereq.jobs.stages.cluster import Clusters, cluster
@@ -115,3 +117,35 @@ def test_all_pruned_and_bad_scores_are_errors(tmp_path: Path) -> None:
         documents = stage(tmp_path / f"d{number}", doc5=wrong)
         with pytest.raises(TableError, match=r"document 'doc5': quality is .*, not a finite number"):
             run(tmp_path / f"c{number}", documents, ClusteringConfig(clusters=3, prune_column="quality"))
+
+
+def test_a_build_leaves_pruned_documents_out_and_lists_them(tmp_path: Path) -> None:
+    table = read(stage(tmp_path / "docs"))
+    rows = table.select(["id", "text", "quality"]).to_pylist()
+    (tmp_path / "docs.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    graph = {"format": "prereq.graph/1", "kind": "prerequisite", "skills": [{"id": "fruit", "patterns": ["apple"]}]}
+    (tmp_path / "graph.json").write_text(json.dumps({**graph, "edges": []}))
+    config = make_config(
+        {
+            "run_dir": str(tmp_path / "run"),
+            "pool_dir": str(tmp_path / "pool"),
+            "rounds": 1,
+            "sources": [{"name": "s", "paths": [str(tmp_path / "docs.jsonl")], "metadata": ["quality"]}],
+            "ingest": {"part_rows": 100},
+            "dedup": {"near": False},
+            "embedding": {"dim": 8},
+            "clustering": {"clusters": 3, "fine": 12, "prune_column": "quality", "prune_below": 2.0},
+            "graph": {"path": str(tmp_path / "graph.json")},
+            "tagging": {"methods": ["patterns"]},
+            "ray": {"num_cpus": 0},
+        },
+        "test",
+    )
+    summary = build(config, Progress(quiet=True))
+    pool = tmp_path / "pool"
+    files = [*pool.glob("part-*.parquet"), *(pool / "holdout").glob("part-*.parquet")]
+    held = {name for path in files for name in pq.read_table(path, columns=["id"])["id"].to_pylist()}
+    gone = set(pq.read_table(pool / "pruned.parquet")["id"].to_pylist())
+    assert gone == {f"doc{n}" for n in range(240) if n % 3 == 1}
+    assert not held & gone
+    assert summary.counts["prune"]["pruned"] == 80
