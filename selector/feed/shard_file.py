@@ -1,12 +1,14 @@
 """One shard, open for reading: its footer, and row groups as bytes that were checked."""
 
 import hashlib
+import sys
 import threading
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -18,7 +20,24 @@ from prereq.selector.storage import Folder
 
 Verify = Literal["sha256", "size"]
 _BLOCK = 2**20  # bytes hashed at a time
+_KEPT = 3  # buffers kept beside the newest
 _THREADED = 2**18  # bytes from which a second thread is worth its start
+
+
+class _Buffers:
+    """Memory to read into, used again once nothing looks at it: fresh pages cost more than the reading."""
+
+    def __init__(self) -> None:
+        self._all: list[npt.NDArray[np.uint8]] = []
+
+    def take(self, size: int) -> npt.NDArray[np.uint8]:
+        """uint8 `(size,)`, its contents arbitrary."""
+        for index in range(len(self._all)):
+            # two references: the list's and the call's. Every view of a buffer refers to it
+            if len(self._all[index]) >= size and sys.getrefcount(self._all[index]) == 2:
+                return self._all[index][:size]
+        self._all = [*self._all[-_KEPT:], np.empty(size, dtype=np.uint8)]
+        return self._all[-1][:size]
 
 
 class ShardFile:
@@ -52,6 +71,7 @@ class ShardFile:
         if size != shard.bytes:
             raise self._fault(f"has {size} bytes, the manifest says {shard.bytes}")
         self._source: Any = run.open(self.name)
+        self._buffers = _Buffers()
         if verify == "sha256" and shard.groups is None and (found := self._hash()) != shard.sha256:
             raise self._fault(f"sha256 is {found}, the manifest says {shard.sha256}")
         self.layout = self._read_layout()
@@ -63,7 +83,8 @@ class ShardFile:
             ManifestError: They cannot be read, or are damaged.
         """
         borders, digests = self.layout.borders, self._shard.groups
-        data = np.empty(self.layout.size, dtype=np.uint8)  # pages that are never touched are never there
+        base, end = borders[groups[0]], borders[groups[-1] + 1]
+        data = self._buffers.take(end - base)
         view = data.data
         runs: list[list[int]] = []
         for group in groups:
@@ -72,15 +93,15 @@ class ShardFile:
             else:
                 runs.append([group, group + 1])
         for first, last in runs:
-            self._fill(view[borders[first] : borders[last]], borders[first])
+            self._fill(view[borders[first] - base : borders[last] - base], borders[first])
         if self._verify == "sha256" and digests is not None:
-            ranges = [view[borders[group] : borders[group + 1]] for group in groups]
+            ranges = [view[borders[group] - base : borders[group + 1] - base] for group in groups]
             for group, found in zip(groups, _digests(ranges), strict=True):
                 if found != digests[group]:
                     raise self._fault(
                         f"sha256 of row group {group} begins with {found}, the manifest says {digests[group]}"
                     )
-        return Window(self.layout, groups, data)
+        return Window(self.layout, groups, data, base)
 
     def close(self) -> None:
         """Close the file; windows stay."""

@@ -4,6 +4,7 @@ A `Window` is some row groups of one shard as bytes; `Rows` are a range of a rou
 a loop does not look at is never turned into Python objects.
 """
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -44,18 +45,48 @@ class ShardLayout:
     repair: str
 
 
+class _Bytes(io.RawIOBase):
+    """A file of which only the bytes of a window are there."""
+
+    def __init__(self, data: npt.NDArray[np.uint8], base: int, size: int) -> None:
+        super().__init__()
+        self._data, self._base, self._size, self._at = data.data, base, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        first = self._at - self._base
+        last = len(self._data) if size < 0 else first + size
+        if first < 0 or last > len(self._data):
+            raise OSError(f"bytes {self._at} to {self._base + last} of the file are not in the row groups asked for")
+        self._at = self._base + last
+        return bytes(self._data[first:last])
+
+
 class Window:
     """Some row groups of a shard.
 
     Args:
         layout: Of the shard.
         groups: The row groups, ascending.
-        data: uint8 `(layout.size,)` with the bytes of these row groups in their places; what lies between is not read.
+        data: uint8, the bytes of the file from `base` on; those of the row groups are read, what lies between is not.
+        base: The first row group's first byte.
     """
 
-    def __init__(self, layout: ShardLayout, groups: Sequence[int], data: npt.NDArray[np.uint8]) -> None:
+    def __init__(self, layout: ShardLayout, groups: Sequence[int], data: npt.NDArray[np.uint8], base: int) -> None:
         self.layout, self.groups = layout, list(groups)
-        self._data = data
+        self._data, self._base = data, base
         sizes = [layout.first_rows[g + 1] - layout.first_rows[g] for g in self.groups]
         self._at = dict(zip(self.groups, np.cumsum([0, *sizes[:-1]]).tolist(), strict=True))
         self._columns: dict[str, pa.ChunkedArray] = {}
@@ -77,7 +108,7 @@ class Window:
         if name not in self._columns:
             try:
                 if self._file is None:
-                    source = pa.BufferReader(pa.py_buffer(self._data))
+                    source = _Bytes(self._data, self._base, self.layout.size)
                     self._file = pq.ParquetFile(source, metadata=self.layout.metadata)
                 table = self._file.read_row_groups(self.groups, columns=[name], use_threads=False)
             except (OSError, pa.ArrowException) as error:
@@ -94,7 +125,7 @@ class Window:
         for index in range(row_group.num_columns):
             column = row_group.column(index)
             if column.path_in_schema == _TOKENS and column.num_values == count and column.compression == "UNCOMPRESSED":
-                chunk = self._data[column.data_page_offset :][: column.total_compressed_size]
+                chunk = self._data[column.data_page_offset - self._base :][: column.total_compressed_size]
                 if not column.has_dictionary_page and _is_one_page(chunk[:_HEADER].tobytes(), len(chunk), 4 * count):
                     start = len(chunk) - 4 * (count - first * width)
                     return np.frombuffer(chunk.data, np.int32, rows * width, start).reshape(rows, width)
