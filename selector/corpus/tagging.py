@@ -42,9 +42,9 @@ class TaggingConfig:
     classifier_documents: int = 6_000  # documents to learn from, about, shared evenly among the skills
     classifier_min_documents: int = 8  # a skill found in fewer of them is not learned
     classifier_characters: int = 8_000  # characters of a document that the classifier reads
-    # fasttext: mean of learned word vectors; bayes: log-odds of words, signs and pairs, better where documents are
-    # few or their style tells, and its scores are calibrated chances
-    classifier: Literal["fasttext", "bayes"] = "fasttext"
+    # bayes: log-odds of words, signs and pairs, its scores calibrated chances; fasttext: mean of learned word vectors,
+    # faster where documents are many and their words tell enough
+    classifier: Literal["fasttext", "bayes"] = "bayes"
     classifier_negatives: Literal["siblings", "all"] = "siblings"  # bayes: learn against skills of the same id prefix
     classifier_threshold: float | None = None  # least probability (0 to 1); None: best F, see classifier_precision
     classifier_precision: float = (
