@@ -228,7 +228,9 @@ def test_same_tags_and_models_for_any_part_borders(make: Callable[..., Corpus]) 
 
 def test_seed_changes_the_model_only(make: Callable[..., Corpus]) -> None:
     first, second = make(corpus(), seed=0), make(corpus(), seed=1)
-    assert skills(first.tag(TaggingConfig(classifier="fasttext"))) == skills(second.tag(TaggingConfig(classifier="fasttext")))
+    assert skills(first.tag(TaggingConfig(classifier="fasttext"))) == skills(
+        second.tag(TaggingConfig(classifier="fasttext"))
+    )
     models = [(m.bench.stages / "tagger" / "tagger" / "inputs.npy").read_bytes() for m in (first, second)]
     assert models[0] != models[1]
 
