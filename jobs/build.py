@@ -192,6 +192,8 @@ def _local_inputs(config: RunConfig) -> list[str]:
     """Absolute local paths that stages read on whatever node they run; of a glob, the folder before it."""
     patterns = [path for source in config.sources for path in source.paths]
     patterns += [*config.decontaminate.paths, *([config.tokenizer] if config.tokenizer != "bytes" else [])]
+    if config.embedding.vectors is not None:
+        patterns += config.embedding.vectors.paths
     local = [os.path.expanduser(pattern) for pattern in patterns if "://" not in pattern]
     fixed = [path if os.path.lexists(path) else re.split(r"[^/]*[*?\[]", path)[0] or "." for path in local]
     return sorted({os.path.abspath(path) for path in fixed if os.path.exists(path)})

@@ -24,7 +24,8 @@ from prereq.selector.corpus.clustering import ClusteringConfig
 from prereq.selector.corpus.decontamination import DecontaminationConfig
 from prereq.selector.corpus.documents import IngestConfig, SourceConfig
 from prereq.selector.corpus.duplicates import DuplicatesConfig
-from prereq.selector.corpus.embedding import EmbeddingConfig
+from prereq.selector.corpus.embedding import WORD_METHODS, EmbeddingConfig
+from prereq.selector.corpus.given_vectors import vectors_digest
 from prereq.selector.corpus.holdout import HoldoutConfig
 from prereq.selector.corpus.layout import LayoutConfig
 from prereq.selector.corpus.stores import without_user
@@ -52,7 +53,7 @@ POOL_SECTIONS = (
 _LATER_KEYS: dict[str, dict[str, Any]] = {
     "ingest": {"normalisation": "none"},
     "dedup": {"semantic": None, "score": None},
-    "embedding": {"pairs": False, "idf_power": 1.0},
+    "embedding": {"pairs": False, "idf_power": 1.0, "vectors": None},
     "clustering": {
         "fine": None,
         "balance": None,
@@ -193,6 +194,11 @@ class RunConfig(BaseModel):
         make_tokenizer(self.tokenizer)
         if self.dedup.semantic is not None and self.layout.arms != "cluster":
             raise ConfigError("dedup.semantic: needs layout.arms: cluster; duplicates are looked for inside clusters")
+        if self.tagging.uses("descriptions") and self.embedding.method not in WORD_METHODS:
+            raise ConfigError(
+                "tagging.methods: descriptions needs an embedding of words that the build fits itself; set "
+                f"embedding.method to {' or '.join(WORD_METHODS)}, or leave descriptions out"
+            )
         if not self.sources:
             raise ConfigError("sources: is empty; name at least one source")
         columns = {column for source in self.sources for column in source.columns()}
@@ -220,6 +226,8 @@ class RunConfig(BaseModel):
         plain = self.model_dump(mode="json")
         for source in plain["sources"]:
             source["paths"] = [without_user(path) for path in source["paths"]]
+        if vectors := plain["embedding"]["vectors"]:
+            vectors["paths"] = [without_user(path) for path in vectors["paths"]]
         return plain
 
     def config_digest(self, keys: Iterable[str]) -> str:
@@ -230,7 +238,11 @@ class RunConfig(BaseModel):
     def pool_settings(self, graph: SkillGraph) -> dict[str, Any]:
         """What a pool is made from, plain values: two pools with equal settings and inputs are equal.
 
-        The graph and the tokenizer count by what they say, not by where they lie; folders and `ray` change no byte.
+        The graph, the tokenizer and given vectors count by what they say, not by where they lie; folders and `ray`
+        change no byte.
+
+        Raises:
+            ConfigError: The tokenizer or the vectors cannot be read.
         """
         resolved = self.resolved() | {"tokenizer": tokenizer_identity(self.tokenizer)}
         merged = [list(pair) for pair in sorted(graph.merged.items())]  # decides where stated labels go
@@ -241,6 +253,9 @@ class RunConfig(BaseModel):
             }
         if self.decontaminate.paths:
             settings["decontaminate"] = resolved["decontaminate"]
+        if self.embedding.vectors is not None:
+            vectors = {key: value for key, value in settings["embedding"]["vectors"].items() if key != "paths"}
+            settings["embedding"]["vectors"] = vectors | {"content": vectors_digest(self.embedding.vectors)}
         return {**settings, "graph": digest([graph.to_dict(), merged])}
 
 

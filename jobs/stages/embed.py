@@ -1,12 +1,13 @@
 """Embedding, as stages: "sample" (per part), "embedding" (one task: the fit), "embed" (per part).
 
 sample/NNNNN/part-00000.parquet      order, id, bytes, text: what of this part the fit may take, in sample order
-embedding/fit/{words.json,*.npy}     the model (`embedding.EmbeddingModel`)
+embedding/fit/{words.json,*.npy}     the word model (`embedding.EmbeddingModel`)
 embed/NNNNN/part-00000.parquet       id, vector (unit length, float32); rows as in the documents
+
+The user's own vectors (`embedding.method: column`) take the stages of `jobs.stages.vectors`.
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 
 from prereq.graph.errors import TableError
 from prereq.jobs.stages.runner import Bench, StageFile, StageResult, Task, run_stage
+from prereq.jobs.stages.vectors import embed_given
 from prereq.selector.corpus.embedding import EmbeddingConfig, EmbeddingModel, choose_sample, fit, sample_order
 
 _PART = "part-00000.parquet"
@@ -32,7 +34,7 @@ def embed(bench: Bench, documents: StageResult, config: EmbeddingConfig) -> Stag
 
     Args:
         bench: Of this build.
-        documents: Parts with columns id, text.
+        documents: Parts with columns id, text; for vectors of the user's own, parent.
         config: See `EmbeddingConfig`.
 
     Returns:
@@ -40,20 +42,23 @@ def embed(bench: Bench, documents: StageResult, config: EmbeddingConfig) -> Stag
         many documents got the fallback vector, for want of a known word.
 
     Raises:
-        TableError: There is no document.
+        TableError: There is no document, or one has no vector that can be used.
+        ConfigError: The user's own vectors are not where they are said to be.
     """
     parts = documents.matching("part-")
     if not sum(part.rows for part in parts):
         raise TableError(
             "embed: there is no document to embed; see the counts of ingest and dedup for what was left out"
         )
-    settings = {**asdict(config), "seed": bench.seed}
+    if config.vectors is not None:
+        return embed_given(bench, documents, config.vectors)
+    settings = {**config.settings(), "seed": bench.seed}
     samples = [Task(f"{i:05d}", (part.path, config, bench.seed), (part.sha256,)) for i, part in enumerate(parts)]
     taken = run_stage(bench, "sample", sample_part, samples, settings).matching("part-")
     task = Task("fit", ([file.path for file in taken], config, bench.seed), tuple(file.sha256 for file in taken))
     fitted = settings | {"libraries": {name: version(name) for name in _LIBRARIES}}
     model = run_stage(bench, "embedding", fit_model, [task], fitted).files
-    return run_stage(bench, "embed", embed_part, list(_embed_tasks(parts, model, config)), asdict(config))
+    return run_stage(bench, "embed", embed_part, list(_embed_tasks(parts, model, config)), config.settings())
 
 
 def _embed_tasks(parts: list[StageFile], model: tuple[StageFile, ...], config: EmbeddingConfig) -> Iterator[Task]:

@@ -37,7 +37,7 @@ from prereq.jobs.stages.tagger import (
     with_weak_labels,
 )
 from prereq.selector.corpus.descriptions import similarities
-from prereq.selector.corpus.embedding import EmbeddingConfig
+from prereq.selector.corpus.embedding import WORD_METHODS, EmbeddingConfig
 from prereq.selector.corpus.evaluation_set import file_digest
 from prereq.selector.corpus.patterns import SkillMatcher
 from prereq.selector.corpus.skill_classifier import Scorer, likeliest
@@ -121,7 +121,7 @@ def _space(
         return None, []
     files = sorted((bench.stages / "embedding" / "fit").glob("*.*"))
     model = [str(path) for path in files if path.name in ("words.json", "vectors.npy", "centre.npy")]
-    if embedded is None or len(model) != 3:
+    if embedded is None or embedded[1].method not in WORD_METHODS or len(model) != 3:
         raise ConfigError(
             "tagging.methods: descriptions needs an embedding of words that the build fits itself; set "
             "embedding.method to fasttext or tfidf, or leave descriptions out"

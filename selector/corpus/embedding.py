@@ -8,7 +8,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 from prereq.graph.canonical import canonical_json
 from prereq.graph.errors import ConfigError, TableError
 from prereq.selector.corpus.fasttext_model import array_bytes, train_vectors, usable_min_count
+from prereq.selector.corpus.given_vectors import VectorsConfig
 from prereq.selector.corpus.keys import KeyArray, id_keys, seeded_order
 from prereq.selector.corpus.word_ids import WordIndex
 from prereq.selector.corpus.words import split_words
@@ -26,6 +27,8 @@ from prereq.selector.corpus.words import split_words
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
+METHODS = ("fasttext", "tfidf", "column")
+WORD_METHODS = ("fasttext", "tfidf")  # those that fit a vector per word
 _SAMPLE = "embedding sample"  # purpose of the seeded order
 _SVD = 0x73766400  # purpose of the random numbers of the truncated SVD
 _SHORTEST = 1e-6  # a mean shorter than this is rounding, not direction
@@ -35,8 +38,10 @@ _SHORTEST = 1e-6  # a mean shorter than this is rounding, not direction
 class EmbeddingConfig:
     """How documents become vectors."""
 
-    method: Literal["fasttext", "tfidf"] = "tfidf"  # tfidf: TF-IDF and a truncated SVD
-    dim: int = 64  # length of a vector
+    # tfidf: TF-IDF and a truncated SVD; column: your own vectors
+    method: Literal["fasttext", "tfidf", "column"] = "tfidf"
+    vectors: VectorsConfig | None = None  # column: where the vectors are
+    dim: int = 64  # fasttext, tfidf: length of a vector
     sample_mib: float = 16.0  # MiB of text that the model is fitted on, drawn by document
     max_characters: int = 20_000  # characters of a document that are read
     min_count: int = 5  # occurrences in the sample below which a word is unknown; fewer where words are few
@@ -48,8 +53,10 @@ class EmbeddingConfig:
     window: int = 10  # fasttext: words to each side that count as near
 
     def __post_init__(self) -> None:
-        if self.method not in ("fasttext", "tfidf"):
-            raise ConfigError(f"embedding.method is {self.method!r}; expected fasttext or tfidf")
+        if self.method not in METHODS:
+            raise ConfigError(f"embedding.method is {self.method!r}; expected one of {', '.join(METHODS)}")
+        if (self.method == "column") != (self.vectors is not None):
+            raise ConfigError("embedding.vectors: goes with embedding.method: column, which needs it")
         if self.model not in ("cbow", "skipgram"):
             raise ConfigError(f"embedding.model is {self.model!r}; expected cbow or skipgram")
         if self.dim < 2:
@@ -61,6 +68,10 @@ class EmbeddingConfig:
         for name in ("max_characters", "min_count", "max_words", "epochs", "window"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"embedding.{name} must be at least 1, got {getattr(self, name)}")
+
+    def settings(self) -> dict[str, Any]:
+        """Plain values that decide a fit of words."""
+        return {key: value for key, value in asdict(self).items() if key != "vectors"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,6 +100,23 @@ def open_input(file: InputFile) -> BinaryIO:
     return cast(BinaryIO, pa.OSFile(file.path, "rb"))
 
 
+def content_digest(file: InputFile) -> str:
+    """The sha256 of a file's whole content, wherever it lies; of an object in a store, of its size and version.
+
+    Raises:
+        ConfigError: It cannot be read.
+    """
+    try:
+        if is_store(file.path):
+            return digest(list(version_of(*_filesystem(file.path))))
+        with open_input(file) as stream:
+            size = stream.seek(0, os.SEEK_END)
+            stream.seek(0)
+            return _sha256(stream, size)
+    except (OSError, pa.ArrowException) as error:
+        raise ConfigError(f"{file.name}: cannot be read: {error}") from error
+
+
 def group_by_bytes(files: Sequence[InputFile], limit: int) -> list[tuple[InputFile, ...]]:
     """Consecutive files in groups of at most `limit` bytes; a larger file is a group of its own."""
     groups: list[list[InputFile]] = []

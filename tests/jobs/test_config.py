@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -111,6 +113,26 @@ def test_passwords_in_urls_are_used_and_not_written_down() -> None:
     assert config.resolved()["sources"][0]["paths"] == ["s3://bucket/a@b/*.gz?region=x", "plain@here/*.jsonl"]
     changed = made("s3://you:other@bucket/a@b/*.gz?region=x", "plain@here/*.jsonl")
     assert changed.pool_settings(GRAPH) == config.pool_settings(GRAPH), "another password is not another pool"
+
+
+def test_own_vectors_count_by_content_and_keep_passwords_to_themselves(tmp_path: Path) -> None:
+    def made(path: Path | str, **more: Any) -> Any:
+        return make_config(
+            {**BASE, "embedding": {"method": "column", "vectors": {"paths": [str(path)]}}, **more}, "c.yaml"
+        )
+
+    for name in ("a", "b"):
+        pq.write_table(pa.table({"id": ["x"], "vector": [[1.0, 2.0]]}), tmp_path / f"{name}.parquet")
+    first, moved = (made(tmp_path / f"{name}.parquet").pool_settings(GRAPH) for name in ("a", "b"))
+    assert first == moved
+    pq.write_table(pa.table({"id": ["x"], "vector": [[1.0, 3.0]]}), tmp_path / "b.parquet")
+    assert made(tmp_path / "b.parquet").pool_settings(GRAPH) != first
+    assert made("s3://me:word@b/v.parquet").resolved()["embedding"]["vectors"]["paths"] == ["s3://b/v.parquet"]
+    with pytest.raises(ConfigError, match="descriptions needs an embedding of words"):
+        made("v.parquet", tagging={"methods": ["patterns", "descriptions"]})
+    for wrong in ({"method": "column"}, {"vectors": {"paths": ["v.parquet"]}}):
+        with pytest.raises(ConfigError, match=r"goes with embedding\.method: column"):
+            make_config({**BASE, "embedding": wrong}, "c.yaml")
 
 
 def test_sampler_keys_are_those_of_the_sampler() -> None:
