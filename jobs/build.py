@@ -194,6 +194,8 @@ def _local_inputs(config: RunConfig) -> list[str]:
     patterns += [*config.decontaminate.paths, *([config.tokenizer] if config.tokenizer != "bytes" else [])]
     if config.embedding.vectors is not None:
         patterns += config.embedding.vectors.paths
+    if config.embedding.model_path is not None:
+        patterns.append(config.embedding.model_path)
     local = [os.path.expanduser(pattern) for pattern in patterns if "://" not in pattern]
     fixed = [path if os.path.lexists(path) else re.split(r"[^/]*[*?\[]", path)[0] or "." for path in local]
     return sorted({os.path.abspath(path) for path in fixed if os.path.exists(path)})

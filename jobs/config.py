@@ -30,6 +30,7 @@ from prereq.selector.corpus.holdout import HoldoutConfig
 from prereq.selector.corpus.layout import LayoutConfig
 from prereq.selector.corpus.stores import without_user
 from prereq.selector.corpus.tagging import TaggingConfig
+from prereq.selector.corpus.text_models import model_digest
 from prereq.selector.corpus.tokens import make_tokenizer, tokenizer_identity
 from prereq.selector.mixers.registry import mixer_config
 from prereq.selector.rounds.config import Policy, SamplerConfig
@@ -53,7 +54,14 @@ POOL_SECTIONS = (
 _LATER_KEYS: dict[str, dict[str, Any]] = {
     "ingest": {"normalisation": "none"},
     "dedup": {"semantic": None, "score": None},
-    "embedding": {"pairs": False, "idf_power": 1.0, "vectors": None},
+    "embedding": {
+        "pairs": False,
+        "idf_power": 1.0,
+        "vectors": None,
+        "model_path": None,
+        "batch_size": 32,
+        "max_tokens": 512,
+    },
     "clustering": {
         "fine": None,
         "balance": None,
@@ -238,11 +246,11 @@ class RunConfig(BaseModel):
     def pool_settings(self, graph: SkillGraph) -> dict[str, Any]:
         """What a pool is made from, plain values: two pools with equal settings and inputs are equal.
 
-        The graph, the tokenizer and given vectors count by what they say, not by where they lie; folders and `ray`
-        change no byte.
+        The graph, the tokenizer, given vectors and a model count by what they say, not by where they lie; folders
+        and `ray` change no byte.
 
         Raises:
-            ConfigError: The tokenizer or the vectors cannot be read.
+            ConfigError: The tokenizer, the vectors or the model cannot be read.
         """
         resolved = self.resolved() | {"tokenizer": tokenizer_identity(self.tokenizer)}
         merged = [list(pair) for pair in sorted(graph.merged.items())]  # decides where stated labels go
@@ -256,6 +264,8 @@ class RunConfig(BaseModel):
         if self.embedding.vectors is not None:
             vectors = {key: value for key, value in settings["embedding"]["vectors"].items() if key != "paths"}
             settings["embedding"]["vectors"] = vectors | {"content": vectors_digest(self.embedding.vectors)}
+        if self.embedding.model_path is not None:
+            settings["embedding"]["model_path"] = model_digest(self.embedding.model_path)
         return {**settings, "graph": digest([graph.to_dict(), merged])}
 
 

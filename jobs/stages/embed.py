@@ -4,7 +4,7 @@ sample/NNNNN/part-00000.parquet      order, id, bytes, text: what of this part t
 embedding/fit/{words.json,*.npy}     the word model (`embedding.EmbeddingModel`)
 embed/NNNNN/part-00000.parquet       id, vector (unit length, float32); rows as in the documents
 
-The user's own vectors (`embedding.method: column`) take the stages of `jobs.stages.vectors`.
+The user's own vectors and models take the stages of `jobs.stages.vectors`.
 """
 
 from collections.abc import Iterator
@@ -18,8 +18,15 @@ import pyarrow.parquet as pq
 
 from prereq.graph.errors import TableError
 from prereq.jobs.stages.runner import Bench, StageFile, StageResult, Task, run_stage
-from prereq.jobs.stages.vectors import embed_given
-from prereq.selector.corpus.embedding import EmbeddingConfig, EmbeddingModel, choose_sample, fit, sample_order
+from prereq.jobs.stages.vectors import embed_by_model, embed_given
+from prereq.selector.corpus.embedding import (
+    MODEL_METHODS,
+    EmbeddingConfig,
+    EmbeddingModel,
+    choose_sample,
+    fit,
+    sample_order,
+)
 
 _PART = "part-00000.parquet"
 _BATCH = 1024  # documents in memory at a time; the result does not depend on it
@@ -43,7 +50,8 @@ def embed(bench: Bench, documents: StageResult, config: EmbeddingConfig) -> Stag
 
     Raises:
         TableError: There is no document, or one has no vector that can be used.
-        ConfigError: The user's own vectors are not where they are said to be.
+        ConfigError: The user's own vectors or model are not where they are said to be.
+        PrereqError: A library of the model is missing.
     """
     parts = documents.matching("part-")
     if not sum(part.rows for part in parts):
@@ -52,6 +60,8 @@ def embed(bench: Bench, documents: StageResult, config: EmbeddingConfig) -> Stag
         )
     if config.vectors is not None:
         return embed_given(bench, documents, config.vectors)
+    if config.method in MODEL_METHODS:
+        return embed_by_model(bench, documents, config)
     settings = {**config.settings(), "seed": bench.seed}
     samples = [Task(f"{i:05d}", (part.path, config, bench.seed), (part.sha256,)) for i, part in enumerate(parts)]
     taken = run_stage(bench, "sample", sample_part, samples, settings).matching("part-")

@@ -1,20 +1,28 @@
-"""Embedding by the user's own vectors, as stages.
+"""Embedding by the user's own vectors or by a model of the user's own, as stages.
 
 vector-index/NNNNN/{index.npy, length.json}   of each file of vectors: digests of ids with their rows, sorted
 vector-check/all/length.json                  the length of all vectors, after looking for ids that appear twice
 embed/NNNNN/part-00000.parquet                id, vector (unit length, float32); rows as in the documents
+
+By a model, there is the stage "embed" only.
 """
 
 import json
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from prereq.graph.canonical import canonical_json
+from prereq.graph.errors import ConfigError, PrereqError
 from prereq.jobs.stages.runner import Bench, StageResult, Task, run_stage
+from prereq.selector.corpus.embedding import EmbeddingConfig
 from prereq.selector.corpus.given_vectors import (
     VectorsConfig,
     check_indexes,
@@ -22,8 +30,12 @@ from prereq.selector.corpus.given_vectors import (
     index_file,
     place_documents,
     read_vectors,
+    unit_rows,
 )
 from prereq.selector.corpus.inputs import InputFile
+from prereq.selector.corpus.text_models import LIBRARIES, ModelMethod, embed_texts, model_digest
+
+_BATCH = 1024  # documents in memory at a time; a model's batches begin anew with each
 
 
 def embed_given(bench: Bench, documents: StageResult, config: VectorsConfig) -> StageResult:
@@ -52,6 +64,64 @@ def embed_given(bench: Bench, documents: StageResult, config: VectorsConfig) -> 
         for i, part in enumerate(documents.matching("part-"))
     ]
     return run_stage(bench, "embed", embed_part, tasks, settings)
+
+
+def embed_by_model(bench: Bench, documents: StageResult, config: EmbeddingConfig) -> StageResult:
+    """Give every document the vector that a model in a local folder gives it, as `jobs.stages.embed.embed`.
+
+    Args:
+        bench: Of this build.
+        documents: Parts with columns id, text.
+        config: With a method and folder of a model.
+
+    Raises:
+        ConfigError: The folder holds no such model, or not the same one everywhere.
+        PrereqError: A library is missing, or the model fails.
+        TableError: A vector holds no finite direction.
+    """
+    if config.model_path is None:
+        raise ConfigError(f"embedding.model_path: embedding.method {config.method} needs it")
+    model = model_digest(config.model_path)
+    settings = {
+        **{key: getattr(config, key) for key in ("method", "max_characters", "batch_size", "max_tokens")},
+        "libraries": {name: _version(name) for name in LIBRARIES[config.method]},
+    }
+    tasks = [
+        Task(f"{i:05d}", (part.path, config, model), (part.sha256, model))
+        for i, part in enumerate(documents.matching("part-"))
+    ]
+    return run_stage(bench, "embed", embed_texts_of_part, tasks, settings)
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError as error:
+        raise PrereqError(
+            f"embedding.method: this needs {library}, which is not installed: pip install 'prereq[models]'"
+        ) from error
+
+
+def embed_texts_of_part(output: str, path: str, config: EmbeddingConfig, model: str) -> dict[str, int]:
+    """Write the vectors of one part that a model gives."""
+    ids: list[str] = []
+    found = []
+    with pq.ParquetFile(path) as source:
+        for batch in source.iter_batches(batch_size=_BATCH, columns=["id", "text"]):
+            texts = pc.utf8_slice_codeunits(batch["text"], 0, config.max_characters).to_pylist()
+            names = batch["id"].to_pylist()
+            places = [f"embed: document {name!r} by the model in {config.model_path}" for name in names]
+            found.append(unit_rows(_apply(texts, config, model), places))
+            ids += names
+    if not found:  # the part has no document, but its column has a length all the same
+        found.append(_apply(["a"], config, model)[:0].astype(np.float32))
+    write_vectors(output, ids, np.concatenate(found))
+    return {"documents": len(ids)}
+
+
+def _apply(texts: list[str], config: EmbeddingConfig, model: str) -> npt.NDArray[np.float64]:
+    method, folder = cast(ModelMethod, config.method), str(config.model_path)
+    return embed_texts(texts, method, folder, model, config.batch_size, config.max_tokens).astype(np.float64)
 
 
 def write_index(output: str, file: InputFile, config: VectorsConfig) -> dict[str, int]:

@@ -27,8 +27,10 @@ from prereq.selector.corpus.words import split_words
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
-METHODS = ("fasttext", "tfidf", "column")
 WORD_METHODS = ("fasttext", "tfidf")  # those that fit a vector per word
+MODEL_METHODS = ("sentence_transformers", "onnx")
+METHODS = (*WORD_METHODS, "column", *MODEL_METHODS)
+_NOT_WORDS = ("vectors", "model_path", "batch_size", "max_tokens")  # keys that no fit of words reads
 _SAMPLE = "embedding sample"  # purpose of the seeded order
 _SVD = 0x73766400  # purpose of the random numbers of the truncated SVD
 _SHORTEST = 1e-6  # a mean shorter than this is rounding, not direction
@@ -38,9 +40,15 @@ _SHORTEST = 1e-6  # a mean shorter than this is rounding, not direction
 class EmbeddingConfig:
     """How documents become vectors."""
 
-    # tfidf: TF-IDF and a truncated SVD; column: your own vectors
-    method: Literal["fasttext", "tfidf", "column"] = "tfidf"
+    # tfidf: TF-IDF and a truncated SVD; column: your own vectors; sentence_transformers, onnx: a local model
+    method: Literal["fasttext", "tfidf", "column", "sentence_transformers", "onnx"] = "tfidf"
     vectors: VectorsConfig | None = None  # column: where the vectors are
+    # sentence_transformers, onnx: the model's folder; onnx: holds model.onnx and tokenizer.json
+    model_path: str | None = None
+    batch_size: int = 32  # sentence_transformers, onnx: documents that go through the model at a time
+    max_tokens: int = (
+        512  # sentence_transformers, onnx: tokens of a document that the model reads; fewer where it says so
+    )
     dim: int = 64  # fasttext, tfidf: length of a vector
     sample_mib: float = 16.0  # MiB of text that the model is fitted on, drawn by document
     max_characters: int = 20_000  # characters of a document that are read
@@ -57,6 +65,10 @@ class EmbeddingConfig:
             raise ConfigError(f"embedding.method is {self.method!r}; expected one of {', '.join(METHODS)}")
         if (self.method == "column") != (self.vectors is not None):
             raise ConfigError("embedding.vectors: goes with embedding.method: column, which needs it")
+        if (self.method in MODEL_METHODS) != (self.model_path is not None):
+            raise ConfigError(
+                f"embedding.model_path: goes with embedding.method: {' or '.join(MODEL_METHODS)}, which needs it"
+            )
         if self.model not in ("cbow", "skipgram"):
             raise ConfigError(f"embedding.model is {self.model!r}; expected cbow or skipgram")
         if self.dim < 2:
@@ -65,13 +77,13 @@ class EmbeddingConfig:
             raise ConfigError(f"embedding.sample_mib must be above 0 and at most 4096, got {self.sample_mib}")
         if not 0 <= self.idf_power <= 3:
             raise ConfigError(f"embedding.idf_power must be from 0 to 3, got {self.idf_power}")
-        for name in ("max_characters", "min_count", "max_words", "epochs", "window"):
+        for name in ("max_characters", "min_count", "max_words", "epochs", "window", "batch_size", "max_tokens"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"embedding.{name} must be at least 1, got {getattr(self, name)}")
 
     def settings(self) -> dict[str, Any]:
         """Plain values that decide a fit of words."""
-        return {key: value for key, value in asdict(self).items() if key != "vectors"}
+        return {key: value for key, value in asdict(self).items() if key not in _NOT_WORDS}
 
 
 @dataclass(frozen=True, slots=True)

@@ -219,7 +219,7 @@ def unit_vectors(column: pa.Array, places: Sequence[str], length: int) -> FloatA
         length: Of every vector.
 
     Raises:
-        TableError: A vector is missing, of another length, or holds no finite direction.
+        TableError: A vector is missing, of another length, or as `unit_rows`.
     """
     lengths = pc.fill_null(pc.list_value_length(column), -1).to_numpy(zero_copy_only=False)
     # a null of fixed size has a length all the same
@@ -229,7 +229,16 @@ def unit_vectors(column: pa.Array, places: Sequence[str], length: int) -> FloatA
         first = int(wrong[0])
         what = f"{int(lengths[first])} numbers, not {length}" if lengths[first] >= 0 else "no vector"
         raise TableError(f"{places[first]}: has {what}; every vector must be of one length")
-    values = column.flatten().to_numpy(zero_copy_only=False).astype(np.float64).reshape(len(column), length)
+    values = column.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
+    return unit_rows(values.reshape(len(column), length), places)
+
+
+def unit_rows(values: npt.NDArray[np.float64], places: Sequence[str]) -> FloatArray:
+    """Rows `(n, d)` scaled to length 1, float32.
+
+    Raises:
+        TableError: One holds no finite direction; `places` `(n,)` says what an error calls it.
+    """
     largest = np.abs(values).max(axis=1)  # NaN where a number is missing or none
     wrong = np.flatnonzero(~np.isfinite(largest) | (largest == 0))
     if len(wrong):

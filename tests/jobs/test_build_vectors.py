@@ -3,21 +3,34 @@
 import importlib.util
 import json
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from prereq.graph.errors import ConfigError
+from prereq.graph.errors import ConfigError, TableError
+from prereq.graph.skill import Skill
+from prereq.graph.skill_graph import SkillGraph
 from prereq.jobs.config import RunConfig
+from prereq.jobs.stages.embed import embed
+from prereq.selector.corpus.embedding import EmbeddingConfig
 
-# test folders are no packages
-_SPEC = importlib.util.spec_from_file_location("building_tests", Path(__file__).with_name("test_build.py"))
-assert _SPEC is not None
-assert _SPEC.loader is not None
-_BUILDING = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(_BUILDING)
+
+def _load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"{path.stem}_again", path)  # test folders are no packages
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_TESTS = Path(__file__).resolve().parent.parent
+_BUILDING = _load(_TESTS / "jobs" / "test_build.py")
+_STAGES = _load(_TESTS / "jobs" / "stages" / "test_embed.py")
+_MODELS = _load(_TESTS / "selector" / "corpus" / "test_text_models.py")
 TOPICS, make, run, write_corpus = _BUILDING.TOPICS, _BUILDING.make, _BUILDING.run, _BUILDING.write_corpus
 
 
@@ -61,3 +74,37 @@ def test_own_vectors_decide_arms_and_belong_to_the_pool(tmp_path: Path) -> None:
     run(own("other"))
     manifests = [json.loads((tmp_path / name / "manifest.json").read_bytes()) for name in ("pool", "other")]
     assert manifests[0]["config"] != manifests[1]["config"]
+
+
+def test_a_model_embeds_every_part_and_counts_by_its_files(tmp_path: Path) -> None:
+    rows = [(f"d{number}", text) for number, text in enumerate(_MODELS.TEXTS)]
+    folder = _MODELS.write_onnx(tmp_path / "model")
+    config = EmbeddingConfig(method="onnx", model_path=folder, batch_size=2)
+    documents = _STAGES.documents_stage(tmp_path / "docs", rows, [0, 3, 3, 5])  # the second part is empty
+    result = embed(_STAGES.bench(tmp_path / "a"), documents, config)
+    ids, vectors = _STAGES.read(result)
+    assert ids == [name for name, _ in rows]
+    means = np.array([_MODELS.rows_of(text).mean(axis=0) for _, text in rows])
+    np.testing.assert_allclose(vectors, means / np.linalg.norm(means, axis=1, keepdims=True), atol=1e-6)
+    assert [file.rows for file in result.matching("part-")] == [3, 0, 2]
+    assert embed(_STAGES.bench(tmp_path / "a"), documents, config).skipped == 3
+    other = embed(_STAGES.bench(tmp_path / "b"), documents, config)
+    assert [file.sha256 for file in other.files] == [file.sha256 for file in result.files]
+
+    plain = make(tmp_path, embedding={"method": "onnx", "model_path": folder})
+    before = building_settings(plain)
+    (tmp_path / "model" / "vocab.txt").write_text("another file")
+    assert building_settings(plain) != before
+    assert embed(_STAGES.bench(tmp_path / "a"), documents, config).skipped == 0
+
+
+def test_a_document_without_a_direction_is_named(tmp_path: Path) -> None:
+    folder = _MODELS.write_onnx(tmp_path / "model")
+    documents = _STAGES.documents_stage(tmp_path / "docs", [("d0", "w1"), ("d1", " ")], [0, 2])
+    config = EmbeddingConfig(method="onnx", model_path=folder)
+    with pytest.raises(TableError, match=r"document 'd1' by the model in .* the vector is zero"):
+        embed(_STAGES.bench(tmp_path / "a"), documents, config)
+
+
+def building_settings(config: RunConfig) -> dict[str, object]:
+    return config.pool_settings(SkillGraph("prerequisite", [Skill(id="a")], []))

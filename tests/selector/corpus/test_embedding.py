@@ -184,6 +184,9 @@ def test_model_survives_the_way_through_files_and_damage_is_named() -> None:
     [
         ({"method": "bert"}, "embedding.method is 'bert'"),
         ({"model": "glove"}, "embedding.model is 'glove'"),
+        ({"method": "onnx"}, "embedding.model_path: goes with embedding.method: sentence_transformers or onnx"),
+        ({"model_path": "m"}, "embedding.model_path: goes with"),
+        ({"batch_size": 0}, "embedding.batch_size must be at least 1, got 0"),
         ({"dim": 1}, "embedding.dim must be at least 2, got 1"),
         ({"sample_mib": 0}, "embedding.sample_mib must be above 0"),
         ({"epochs": 0}, "embedding.epochs must be at least 1, got 0"),
