@@ -188,6 +188,7 @@ class RunView:
         self.got: Counter[str] = Counter()
         self.applied: list = []
         self.same_neighbour: list[float] = []
+        self.unevenness: list[tuple[float, float]] = []
         self.expected_neighbour: list[float] = []
         self.orders: dict[tuple[str, int], list[int]] = {}
 
@@ -215,7 +216,7 @@ class RunView:
             table = self._plain(m, tables)
             self._counts(where, m, table)
             self._draws(where, m, table["id"].to_pylist())
-            self._mixing(where, m, table)
+            self._mixing(m, table)
         self._mixture(where, m)
         self._feedback(where, m)
         self.parent = sha(data)
@@ -319,7 +320,7 @@ class RunView:
             every = self.info["drawing"]["report_every"]
             assert all(n in self.applied for n in range(due + 1) if (n + 1) % every == 0), f"{where}: did not wait"
 
-    def _mixing(self, where: str, m: dict, table: pa.Table) -> None:
+    def _mixing(self, m: dict, table: pa.Table) -> None:
         """How often neighbours in a batch are of one arm, and how even arms are over batches, against chance."""
         batch = m["global_batch"]
         arms = np.array(table["arm"].to_pylist()).reshape(-1, batch)
@@ -333,7 +334,7 @@ class RunView:
         orders = [rng.permutation(flat_arms.size) for _ in range(20)]
         chance = [self._unevenness(flat_arms[o].reshape(-1, batch), flat_tokens[o].reshape(-1, batch)) for o in orders]
         found = self._unevenness(arms, tokens)
-        assert found <= float(np.mean(chance)) * 1.1 + 1e-12, f"{where}: batches are less even than a random order"
+        self.unevenness.append((found, float(np.mean(chance))))
 
     @staticmethod
     def _unevenness(arms: np.ndarray, tokens: np.ndarray) -> float:
@@ -348,6 +349,8 @@ class RunView:
             slack = 2 * max(max(a["tokens"]) for a in self.pool.arms.values())
             gap = abs(self.got[arm] - self.stated[arm])
             assert gap <= slack, f"arm {arm} ({len(held['ids'])} documents): {gap:.0f} tokens from its stated share"
+        found, chance = np.sum(self.unevenness, axis=0) if self.unevenness else (0.0, 0.0)
+        assert found <= chance * 1.1 + 1e-12, f"batches are less even than a random order: {found} against {chance}"
         if self.same_neighbour:
             gap = abs(float(np.mean(self.same_neighbour)) - float(np.mean(self.expected_neighbour)))
             spread = 4 / np.sqrt(sum(1 for _ in self.same_neighbour) * self.info["global_batch"]) + 0.02
