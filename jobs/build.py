@@ -149,7 +149,8 @@ def _publish(
 ) -> PoolSummary:
     skills = json.loads(Path(layout.holdout.matching("skills.json")[0].path).read_bytes())
     counts = {stage: result.counts for stage, result in results.items()}
-    summary = {"skills": skills, "counts": counts, "warnings": _warnings(skills, counts)}
+    arms = json.loads(Path(layout.arms.matching("stats.json")[0].path).read_bytes())
+    summary = {"skills": skills, "counts": counts, "warnings": _warnings(skills, counts), "arms": arms}
     extras: dict[str, bytes | Path] = {
         "graph.json": canonical_json(graph.to_dict()),
         "summary.json": canonical_json(summary),

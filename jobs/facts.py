@@ -46,6 +46,7 @@ class ArmSummary:
     tokens: int  # drawn so far
     share: float  # of all tokens drawn
     epochs: float | None  # drawn documents over documents in the pool
+    cohesion: float | None = None  # mean cosine of its documents to its centre; None: unknown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

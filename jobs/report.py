@@ -187,10 +187,12 @@ def _arms(summary: RunSummary) -> str:
         return ""
     last = summary.rounds[-1].requested if summary.rounds else {}
     top = max(arm.share for arm in summary.arms)
+    told = any(arm.cohesion is not None for arm in summary.arms)
     columns = [
         Column("arm", "t"),
         Column("documents", hint="in the pool"),
         Column("pool tokens"),
+        *([Column("cohesion", hint="mean cosine of its documents to its centre; 1: all alike")] if told else []),
         Column("tokens drawn"),
         Column("share drawn"),
         Column("last weight", hint="requested by the newest round"),
@@ -201,6 +203,7 @@ def _arms(summary: RunSummary) -> str:
             _named(arm.name, arm.id),
             "?" if arm.documents is None else f"{arm.documents:,}",
             "?" if arm.pool_tokens is None else f"{arm.pool_tokens:,}",
+            *(["?" if arm.cohesion is None else f"{arm.cohesion:.2f}"] if told else []),
             f"{arm.tokens:,}",
             bar(arm.share, top),
             f"{last[arm.id]:.1%}" if arm.id in last else "",

@@ -190,17 +190,18 @@ def _skills(
 
 
 def pool_notes(pool: Pool) -> dict[str, Any]:
-    """What the build wrote down in `summary.json`, with the keys counts, skills and warnings; all empty without it.
+    """What the build wrote down in `summary.json`, with counts, skills, warnings and arms; all empty without it.
 
     Raises:
         ManifestError: The file cannot be understood.
     """
-    empty: dict[str, Any] = {"counts": {}, "skills": {}, "warnings": []}
+    empty: dict[str, Any] = {"counts": {}, "skills": {}, "warnings": [], "arms": {}}
     if not pool.folder.exists("summary.json"):
         return empty
     try:
         told = {**empty, **json.loads(pool.folder.read("summary.json"))}
         told["skills"] = {s: {"pool": int(n["pool"]), "control": int(n["control"])} for s, n in told["skills"].items()}
+        told["arms"] = {arm: {"cohesion": float(facts["cohesion"])} for arm, facts in told["arms"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ManifestError(
             f"{pool.folder.path('summary.json')}: is not a build's summary ({error!r}); delete it or restore it"
@@ -234,6 +235,7 @@ def _count_documents(folder: Folder, parts: Sequence[str], split: str | None = N
 def _arms(chain: Sequence[RoundManifest], pool: Pool | None) -> tuple[ArmSummary, ...]:
     layouts = {layout.id: layout for layout in pool.layouts} if pool else {}
     names = pool.names() if pool else {}
+    told = pool_notes(pool)["arms"] if pool else {}
     drawn: dict[str, int] = dict.fromkeys(layouts or (chain[0].mixture["requested"] if chain else ()), 0)
     documents = dict.fromkeys(drawn, 0)
     for manifest in chain:
@@ -251,6 +253,7 @@ def _arms(chain: Sequence[RoundManifest], pool: Pool | None) -> tuple[ArmSummary
             tokens=tokens,
             share=tokens / total if total else 0.0,
             epochs=documents[arm] / layouts[arm].rows if arm in layouts and layouts[arm].rows else None,
+            cohesion=told[arm]["cohesion"] if arm in told else None,
         )
         for arm, tokens in sorted(drawn.items())
     )

@@ -2,6 +2,7 @@
 
 arms/arms/part-NNNNN.parquet  split, arm and bucket of each document of part NNNNN
 arms/arms/arms.parquet        id, name, centroid, T: goes into the pool as it is
+arms/arms/stats.json          documents, tokens and cohesion of each arm, by id: goes into the pool's summary.json
 
 The task sees the vectors of one part at a time and the facts of all. Measured with two skills a document: 440 MiB at
 its peak for a million documents, 300 bytes for each further one.
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from prereq.graph.canonical import canonical_json
 from prereq.graph.errors import TableError
 from prereq.jobs.stages.holdout import Facts, read_facts
 from prereq.jobs.stages.runner import Bench, StageFile, StageResult, Task, run_stage
@@ -79,7 +81,7 @@ def choose_arms(
     splits = holdout.matching("part-")
     inputs = tuple(file.sha256 for file in (*facts.files, *splits, *vectors))
     paths = [(f.path, s.path, v.path) for f, s, v in zip(facts.files, splits, vectors, strict=True)]
-    settings = {"layout": asdict(config), "seed": bench.seed, **asdict(labelling)}
+    settings = {"layout": asdict(config), "seed": bench.seed, **asdict(labelling), "stats": 1}
     return run_stage(bench, "arms", plan_arms, [Task("arms", (paths, labelling, config, bench.seed), inputs)], settings)
 
 
@@ -102,7 +104,9 @@ def plan_arms(
     present, raw = np.unique(labels[inside], return_inverse=True)
     arms = np.full(len(splits), -1, dtype=np.int64)
     arms[inside] = raw
-    centroids, central = _centres(arms, facts.columns["key"], facts.borders, [v for _, _, v in paths], len(present))
+    centroids, central, cohesion = _centres(
+        arms, facts.columns["key"], facts.borders, [v for _, _, v in paths], len(present)
+    )
     ids = arm_ids([_digest(facts.columns["text"][row]) for row in central], [str(label) for label in present])
     order = np.array(sorted(range(len(ids)), key=ids.__getitem__))
     position = np.empty(len(ids), dtype=np.int64)
@@ -110,12 +114,14 @@ def plan_arms(
     arms[inside] = position[raw]
     shares = skill_shares(arms, facts.columns["n_tokens"], facts.tags, len(ids))
     names = [labelling.names[present[place]] for place in order]
+    documents = np.bincount(raw)
+    tokens = np.bincount(raw, weights=facts.columns["n_tokens"][inside]).astype(np.int64)
+    _write_stats(output, ids, documents, tokens, cohesion)
     _write_arms(output, [ids[place] for place in order], names, centroids[order], shares, labelling.skills)
     sizes = np.bincount(arms[inside], weights=facts.columns["bytes"][inside], minlength=len(ids)).astype(np.int64)
     buckets = plan_buckets(sizes, config.part_mib * 2**20)
     _write_plan(output, facts, splits, arms, buckets, seed)
-    smallest = int(np.bincount(arms[inside]).min())
-    return {"arms": len(ids), "parts": buckets.count, "documents of the smallest arm": smallest}
+    return {"arms": len(ids), "parts": buckets.count, "documents of the smallest arm": int(documents.min())}
 
 
 def _digest(value: bytes) -> bytes:
@@ -124,8 +130,11 @@ def _digest(value: bytes) -> bytes:
 
 def _centres(
     arms: IntArray, keys: KeyArray, borders: IntArray, vectors: Sequence[str], count: int
-) -> tuple[FloatArray, list[int]]:
-    """Unit mean vector of each arm `(count, d)`, and the row of its most central document, ties by key."""
+) -> tuple[FloatArray, list[int], FloatArray]:
+    """Unit mean vector of each arm `(count, d)`, the row of its most central document, ties by key, and its cohesion.
+
+    Cohesion is the mean cosine of an arm's documents to its unit mean vector, `(count,)`.
+    """
     sums = np.zeros((count, 0))
     for rows, part in _vectors(borders, vectors):
         found = vector_sums(arms[rows], part, count)
@@ -133,9 +142,13 @@ def _centres(
     centroids = unit_rows(sums)
     best = np.full(count, -np.inf)
     central = np.full(count, -1, dtype=np.int64)
+    cosine_sums, documents = np.zeros(count), np.zeros(count, dtype=np.int64)
     for rows, part in _vectors(borders, vectors):
         arm, key = arms[rows], keys[rows]
         score = cosines(arm, part, centroids)
+        own = arm >= 0
+        cosine_sums += np.bincount(arm[own], weights=score[own], minlength=count)
+        documents += np.bincount(arm[own], minlength=count)
         order = np.lexsort((key, -score, arm))
         order = order[arm[order] >= 0]
         present, first = np.unique(arm[order], return_index=True)
@@ -143,7 +156,7 @@ def _centres(
             tied = score[row] == best[place] and key[row] < keys[central[place]]
             if score[row] > best[place] or tied:
                 best[place], central[place] = score[row], rows.start + row
-    return centroids, central.tolist()
+    return centroids, central.tolist(), cosine_sums / np.maximum(1, documents)
 
 
 def _vectors(borders: IntArray, paths: Sequence[str]) -> Iterator[tuple[slice, NDArray[np.float32]]]:
@@ -152,6 +165,16 @@ def _vectors(borders: IntArray, paths: Sequence[str]) -> Iterator[tuple[slice, N
         column = pq.read_table(path, columns=["vector"])["vector"].combine_chunks()
         flat = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
         yield slice(int(start), int(stop)), flat.reshape(len(column), column.type.list_size)
+
+
+def _write_stats(
+    output: str, ids: Sequence[str], documents: NDArray[np.int64], tokens: NDArray[np.int64], cohesion: FloatArray
+) -> None:
+    facts = {
+        arm: {"documents": int(documents[row]), "tokens": int(tokens[row]), "cohesion": round(float(cohesion[row]), 6)}
+        for row, arm in enumerate(ids)
+    }
+    (Path(output) / "stats.json").write_bytes(canonical_json(facts))
 
 
 def _write_arms(

@@ -122,6 +122,14 @@ def test_a_pool_has_its_files_and_says_what_is_in_them(corpus: Path) -> None:
     assert json.loads((pool / "graph.json").read_bytes())["format"] == "prereq.graph/1"
     assert manifest["skills"] == list(TOPICS)
     assert pq.read_table(pool / "arms.parquet").num_rows == len(manifest["arms"]) == 4
+    told = {arm["id"]: (arm["rows"], arm["tokens"]) for arm in manifest["arms"]}
+    assert {arm: (facts["documents"], facts["tokens"]) for arm, facts in summary["arms"].items()} == told
+    found = [pq.read_table(path).to_pylist() for path in sorted((pool / "stages/embed").glob("*/part-*"))]
+    vectors = {row["id"]: row["vector"] for part in found for row in part}
+    for arm, facts in summary["arms"].items():
+        own = np.array([vectors[row["id"]] for row in rows if row["arm"] == arm], dtype=np.float64)
+        # of unit vectors, the mean cosine to their mean's direction is the mean's length
+        assert facts["cohesion"] == pytest.approx(np.linalg.norm(own.mean(axis=0)), abs=1e-5)
 
 
 def test_a_finished_pool_is_left_alone(corpus: Path) -> None:

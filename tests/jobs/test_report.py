@@ -97,6 +97,18 @@ def test_finished_run_has_every_section(make_driver: MakeDriver) -> None:
     assert f"{driver.losses(3)['skill-d']:.4f}" in page.text
 
 
+def test_cohesion_of_arms_is_shown_where_the_build_wrote_it_down(make_driver: MakeDriver) -> None:
+    driver = make_driver()
+    driver.finish()
+    assert "mean cosine of its documents" not in read_page(write_report(str(driver.folder))).source
+    pool = driver.folder.parent / "pool"
+    arm = driver.pool.layouts[0].id
+    (pool / "summary.json").write_bytes(canonical_json({"arms": {arm: {"cohesion": 0.375}}}))
+    page = read_page(write_report(str(driver.folder)))
+    assert "mean cosine of its documents" in page.source
+    assert "0.38" in page.text
+
+
 def test_report_can_be_written_at_every_stage(make_driver: MakeDriver) -> None:
     driver = make_driver()
     driver.info()
