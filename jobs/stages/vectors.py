@@ -8,7 +8,9 @@ By a model, there is the stage "embed" only.
 """
 
 import json
+import os
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import cast
@@ -86,6 +88,8 @@ def embed_by_model(bench: Bench, documents: StageResult, config: EmbeddingConfig
         **{key: getattr(config, key) for key in ("method", "max_characters", "batch_size", "max_tokens")},
         "libraries": {name: _version(name) for name in LIBRARIES[config.method]},
     }
+    # a worker may have another working folder
+    config = replace(config, model_path=os.path.abspath(os.path.expanduser(config.model_path)))
     tasks = [
         Task(f"{i:05d}", (part.path, config, model), (part.sha256, model))
         for i, part in enumerate(documents.matching("part-"))

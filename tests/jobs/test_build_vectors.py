@@ -76,10 +76,11 @@ def test_own_vectors_decide_arms_and_belong_to_the_pool(tmp_path: Path) -> None:
     assert manifests[0]["config"] != manifests[1]["config"]
 
 
-def test_a_model_embeds_every_part_and_counts_by_its_files(tmp_path: Path) -> None:
+def test_a_model_embeds_every_part_and_counts_by_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [(f"d{number}", text) for number, text in enumerate(_MODELS.TEXTS)]
     folder = _MODELS.write_onnx(tmp_path / "model")
-    config = EmbeddingConfig(method="onnx", model_path=folder, batch_size=2)
+    monkeypatch.chdir(tmp_path)
+    config = EmbeddingConfig(method="onnx", model_path="model", batch_size=2)
     documents = _STAGES.documents_stage(tmp_path / "docs", rows, [0, 3, 3, 5])  # the second part is empty
     result = embed(_STAGES.bench(tmp_path / "a"), documents, config)
     ids, vectors = _STAGES.read(result)

@@ -146,6 +146,7 @@ def test_keys_that_came_later_leave_older_pools_as_they_are() -> None:
     assert "normalisation" not in settings["ingest"]
     assert "decontaminate" not in settings
     assert "semantic" not in settings["dedup"]
+    assert not {"vectors", "model_path", "batch_size", "max_tokens"} & settings["embedding"].keys()
     for same in ({"ingest": {"normalisation": "none"}}, {"decontaminate": {"ngram": 9}}):
         assert make_config({**BASE, **same}, "c.yaml").pool_settings(GRAPH) == settings
 
