@@ -270,7 +270,9 @@ def _classify(
 ) -> dict[int, dict[int, float]]:
     """Row of the batch -> skill -> probability, for the rows that the classifier is for."""
     rows = [row for row, found in enumerate(weak) if config.classifier_for == "all" or not found["skills"]]
-    texts = [(weak[row]["id"], batch["text"][row].as_py()) for row in rows]
+    texts = list(
+        zip((weak[row]["id"] for row in rows), batch["text"].take(pa.array(rows, pa.int64())).to_pylist(), strict=True)
+    )
     lines = read_documents(texts, matcher, config, split=False)
     return dict(zip(rows, scorer.tags(lines, judgement["threshold"], config.max_skills), strict=True))
 

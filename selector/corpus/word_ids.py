@@ -20,6 +20,7 @@ IntArray = npt.NDArray[np.int64]
 _LONGEST = 40  # characters of a word, as `split_words` cuts them
 # what lies between ASCII characters that are in no word, where it is not all ASCII
 _FOREIGN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z0-9]*+[^\x00-\x7f][^\x00-/:-@\[-`{-\x7f]*")
+_OUTSIDE = re.compile(r"[^\x00-\x7f]+")
 _SPARE_BITS = 3  # slots of the hash table per word, as a power of two
 _OTHER, _LOWER, _UPPER, _DIGIT = range(4)
 _CLASS = np.zeros(256, dtype=np.uint8)
@@ -71,9 +72,9 @@ class WordIndex:
 
     def _find(self, texts: Sequence[str], max_characters: int) -> tuple[IntArray, IntArray]:
         """Numbers of a chunk's known words and the text of each."""
-        foreign = {row: text for row, text in enumerate(texts) if not text.isascii()}
+        foreign = {row: text for row, text in enumerate(texts) if _may_hold_words(text)}
         plain = [_FOREIGN.sub(" ", text) if row in foreign else text for row, text in enumerate(texts)]
-        data = "\0".join(text.replace("\0", " ") for text in plain).encode("ascii")
+        data = "\0".join(text.replace("\0", " ") for text in plain).encode("ascii", "replace")  # signs become "?"
         starts, sizes, owner, classes = _split(data)
         numbers = self._look_up(data.lower(), starts, sizes, classes)
         keep = numbers >= 0
@@ -107,6 +108,11 @@ class WordIndex:
         digits = classes == _DIGIT
         numbers[digits] = self._digits[np.minimum(sizes[digits], 4)]
         return numbers
+
+
+def _may_hold_words(text: str) -> bool:
+    """Whether characters outside ASCII may be of a word, so more than dashes, quotes and other signs."""
+    return not text.isascii() and any(c.isalnum() or "\u3040" <= c <= "\u30ff" for c in "".join(_OUTSIDE.findall(text)))
 
 
 def _tables(slots: npt.NDArray[np.uint64], size: int) -> list[npt.NDArray[np.int32]]:

@@ -63,3 +63,15 @@ def test_no_words_and_no_texts() -> None:
 def test_a_word_that_stands_twice_is_an_error() -> None:
     with pytest.raises(TableError, match="twice"):
         WordIndex(["a", "b", "a"])
+
+
+@pytest.mark.parametrize(
+    "sign", ["\u2019", "\u2014", "\u30fb", "\u00b2", "\u0660", "\u00e9", "\u4e2d", "\u00a0", "\U0001f600"]
+)
+def test_signs_outside_ascii_between_words(sign: str) -> None:
+    """Dashes and quotes are no part of a word; digits, letters and what stands alone are, wherever they stand."""
+    texts = [f"alpha{sign}beta", f"{sign}alpha {sign} beta{sign}"]
+    words = sorted({word for text in texts for word in split_words(text)})
+    numbers, offsets = WordIndex(words).find(texts, 100)
+    found = [sorted(words[n] for n in numbers[a:b]) for a, b in zip(offsets, offsets[1:], strict=False)]
+    assert found == [sorted(split_words(text)) for text in texts]
