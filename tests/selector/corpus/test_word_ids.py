@@ -1,6 +1,7 @@
 """Words as numbers: the same as splitting each text and looking each word up."""
 
 import random
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -73,5 +74,5 @@ def test_signs_outside_ascii_between_words(sign: str) -> None:
     texts = [f"alpha{sign}beta", f"{sign}alpha {sign} beta{sign}"]
     words = sorted({word for text in texts for word in split_words(text)})
     numbers, offsets = WordIndex(words).find(texts, 100)
-    found = [sorted(words[n] for n in numbers[a:b]) for a, b in zip(offsets, offsets[1:], strict=False)]
+    found = [sorted(words[n] for n in numbers[a:b]) for a, b in pairwise(offsets)]
     assert found == [sorted(split_words(text)) for text in texts]
