@@ -3,10 +3,13 @@
     python benchmarks/bench_mixers.py --out DIR [--size check|full] [--rows worlds cost]
 
 Writes params.json, metrics.json (`bars`: {name, value, unit, bar, holds}) and env.json; exits 1 when one is missed.
-A row is a function that returns (values that bars may name, further numbers to keep); to add one, add it to ROWS.
+A row is a function that returns (values that bars may name, further numbers to keep); to add one, add it to ROWS. What
+it keeps as `comparable` (`comparison.comparable`) is compared by --size check with `results/mixers-ROW`, which --size
+full made; where they differ the program exits 1.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import resource
@@ -20,8 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from comparison import comparable, compare, say
 from recording import bars, record
 
+from prereq.graph.canonical import digest
 from prereq.graph.influence import Influence
 from prereq.selector.mixers import Arms, Mixer, Observation, SkillShares, make_mixer
 from prereq.selector.mixers.simulator import SimulatorConfig, simulate
@@ -42,6 +47,7 @@ NOISE = 0.02
 LEARNING_RATE = 4.0
 LEARNING_RATES = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 WRONG = DECLARED[1:]
+ROUNDING = 0.01  # what another processor's rounding may do to a median after 50 rounds
 
 # ---------------------------------------------------------------------------------------------- row 4: a wrong graph
 
@@ -100,7 +106,21 @@ def worlds_row(size: str) -> tuple[Values, dict[str, Any]]:
         "bandit_vs_oracle_median": main["median"],
         "bandit_worse_than_uniform_worlds": float(main["worse_than_uniform"]),
     }
-    return values, {"tables": tables}
+    by_skills = {f"median_{k}_skills": (main["by_skills"][str(k)]["median"], ROUNDING) for k in SIZES}
+    numbers = comparable(
+        _worlds_digest(worlds),
+        bandit_vs_oracle_median=(main["median"], ROUNDING),
+        bandit_worse_than_uniform_worlds=(main["worse_than_uniform"], 0.0),
+        oracle_share_of_initial_loss=(main["oracle_share_of_initial_loss"]["median"], ROUNDING),
+        uniform_median=(main["by_method"]["uniform"]["median"], ROUNDING),
+        **by_skills,
+    )
+    return values, {"tables": tables, "comparable": numbers}
+
+
+def _worlds_digest(worlds: list[World]) -> str:
+    """Of the graphs; their speed follows from them, up to rounding."""
+    return digest({"noise": NOISE, "rounds": ROUNDS, "structures": [world.structure.tolist() for world in worlds]})
 
 
 # ---------------------------------------------------------------------------------------------- row 6: cost
@@ -112,6 +132,7 @@ SAMPLES = 16_384  # of a round: 64 batches of 256
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 REPORTS = 40  # before the one that is timed, so that the mixer's memory is full
 TIMED = 5
+BUSY = 1.0  # seconds may double on a busy or slower machine
 
 
 class Stock:
@@ -236,7 +257,8 @@ def measure_cost(count: int) -> dict[str, Any]:
                 parts[name].append(float(spent))
             carry, cursors = plan.carry, plan.cursors
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0  # KiB on Linux
-    return {"arms": count, "seconds": parts, "peak_mib": peak}
+    inputs = hashlib.sha256(tokens.tobytes()).hexdigest()
+    return {"arms": count, "inputs": inputs, "seconds": parts, "peak_mib": peak}
 
 
 def cost_row(size: str) -> tuple[Values, dict[str, Any]]:
@@ -252,12 +274,26 @@ def cost_row(size: str) -> tuple[Values, dict[str, Any]]:
         "update_mib_100k": found[100_000]["peak_mib"],
         "update_growth": large / small,
     }
-    return values, {"runs": list(found.values())}
+    inputs = digest({"skills": SKILLS, "per_arm": SKILLS_PER_ARM, "samples": SAMPLES, "arms": found[100_000]["inputs"]})
+    numbers = comparable(
+        inputs,
+        update_seconds_100k=(large, BUSY),
+        update_mib_100k=(found[100_000]["peak_mib"], 0.2),
+        update_growth=(large / small, BUSY),
+    )
+    return values, {"runs": list(found.values()), "comparable": numbers}
 
 
 # ---------------------------------------------------------------------------------------------- the program
 
 ROWS: dict[str, Row] = {"worlds": worlds_row, "cost": cost_row}
+
+
+def _compared(details: dict[str, Any]) -> dict[str, Any]:
+    found = {name: compare(name, kept["comparable"]) for name, kept in details.items() if "comparable" in kept}
+    for name, result in found.items():
+        say(name, result)
+    return found
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -278,7 +314,10 @@ def main(arguments: list[str] | None = None) -> int:
     for name in options.rows:
         found, details[name] = ROWS[name](options.size)
         values |= found
-    metrics = {"bars": bars("mixers", values), "rows": details}
+    metrics: dict[str, Any] = {"bars": bars("mixers", values), "rows": details}
+    if options.size == "check":
+        metrics["compared"] = _compared(details)
+    agrees = all(result["agrees"] for result in metrics.get("compared", {}).values())
     params = {
         "size": options.size,
         "rows": options.rows,
@@ -290,7 +329,7 @@ def main(arguments: list[str] | None = None) -> int:
         "documents_per_arm": DOCUMENTS_PER_ARM,
         "samples": SAMPLES,
     }
-    return record(options.out, params, metrics)
+    return max(record(options.out, params, metrics), int(not agrees))
 
 
 if __name__ == "__main__":
