@@ -168,8 +168,8 @@ def describe(
         documents += np.bincount(found, minlength=len(centroids))
         # part by part and in order, so that the sum's last bits do not depend on scheduling
         similarity += np.bincount(found, weights=table["similarity"].to_numpy(), minlength=len(centroids))
-    naming = pa.concat_tables([pq.read_table(path) for path in samples])
-    names = name_clusters(_naming_texts(naming, config.name_documents), len(centroids), config)
+    texts = naming_texts(samples, len(centroids), config.name_documents)
+    names = name_clusters(texts, len(centroids), config)
     mean = (similarity / np.maximum(1, documents)).round(6).tolist()
     stats: dict[str, Any] = {"documents": documents.tolist(), "mean_similarity": mean}
     np.save(Path(output) / "centroids.npy", centroids, allow_pickle=False)
@@ -235,10 +235,24 @@ def _texts(path: str, ids: list[str], rows: npt.NDArray[np.int64], characters: i
     return [texts[int(row)] for row in rows]
 
 
-def _naming_texts(table: pa.Table, limit: int) -> dict[int, list[str]]:
-    clusters, order = table["cluster"].to_numpy(), table["order"].to_numpy()
-    rows = _first_of_each(clusters, order, table["id"].to_pylist(), limit)
+def naming_texts(paths: list[str], clusters: int, limit: int) -> dict[int, list[str]]:
+    """The texts of the first `limit` documents of each cluster in sample order (ties by id), `{cluster: texts}`.
+
+    Part after part; about `2 * limit * clusters` documents and one part are held, however large the corpus.
+    """
+    held = _NAMING_SCHEMA.empty_table()
+    bound = np.full(clusters, np.iinfo(np.uint64).max, dtype=np.uint64)  # what comes later in a cluster is not taken
+    for number, path in enumerate(paths, start=1):
+        table = pq.read_table(path)
+        near = table["order"].to_numpy() <= bound[table["cluster"].to_numpy()]
+        held = pa.concat_tables([held, table.filter(pa.array(near))])
+        if len(held) > 2 * limit * clusters or number == len(paths):
+            found, order = held["cluster"].to_numpy(), held["order"].to_numpy()
+            held = held.take(pa.array(_first_of_each(found, order, held["id"].to_pylist(), limit)))
+            counts = np.bincount(held["cluster"].to_numpy(), minlength=clusters)
+            full = counts == limit
+            bound[full] = held["order"].to_numpy()[np.cumsum(counts)[full] - 1]
     texts: dict[int, list[str]] = {}
-    for number, text in zip(clusters[rows].tolist(), table["text"].take(rows).to_pylist(), strict=True):
+    for number, text in zip(held["cluster"].to_pylist(), held["text"].to_pylist(), strict=True):
         texts.setdefault(number, []).append(text)
     return texts

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -29,6 +30,7 @@ from prereq.selector.corpus.embedding import (
 )
 
 _PART = "part-00000.parquet"
+_KEYS = 50_000  # keys of a sample that are collected, at least, before it is chosen anew
 _BATCH = 1024  # documents in memory at a time; the result does not depend on it
 _LIBRARIES = ("fasttext-wheel", "numpy", "scikit-learn", "scipy")  # a fit depends on their versions
 SAMPLE_SCHEMA = pa.schema(
@@ -124,17 +126,31 @@ def _budget(config: EmbeddingConfig) -> int:
 def _read_sample(paths: list[str], budget: int) -> list[str]:
     """The texts of the corpus's sample, in its order, out of the parts' own choices.
 
-    Keys are read of all, texts only of those chosen: of each part a prefix.
+    Texts are read of those chosen only: of each part a prefix.
     """
-    heads = [pq.read_table(path, columns=["order", "id", "bytes"]) for path in paths]
-    head = pa.concat_tables(heads)
-    order, sizes = head["order"].to_numpy(), head["bytes"].to_numpy()
-    rows = choose_sample(order, head["id"].to_pylist(), sizes, budget)
-    borders = np.cumsum([0, *(len(table) for table in heads)])
-    taken = np.bincount(np.searchsorted(borders, rows, side="right") - 1, minlength=len(paths))
-    texts: dict[int, str] = {}
-    for start, count, path in zip(borders, taken, paths, strict=False):
+    part, row = _sample_rows(paths, budget)
+    texts: dict[tuple[int, int], str] = {}
+    for number, count in enumerate(np.bincount(part, minlength=len(paths)).tolist()):
         if count:
-            found = pq.read_table(path, columns=["text"])["text"].slice(0, count).to_pylist()
-            texts.update(enumerate(found, start=int(start)))
-    return [texts[int(row)] for row in rows]
+            found = pq.read_table(paths[number], columns=["text"])["text"].slice(0, count).to_pylist()
+            texts.update({(number, place): text for place, text in enumerate(found)})
+    return [texts[key] for key in zip(part.tolist(), row.tolist(), strict=True)]
+
+
+def _sample_rows(paths: list[str], budget: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Part and row of each document of the corpus's sample, in its order.
+
+    Part after part; of the keys, the sample's and as many again are held, however large the corpus.
+    """
+    schema = pa.schema([SAMPLE_SCHEMA.field(name) for name in ("order", "id", "bytes")])
+    held = schema.append(pa.field("part", pa.int64())).append(pa.field("row", pa.int64())).empty_table()
+    settled = 0  # rows of `held` after the last choice
+    for number, path in enumerate(paths):
+        table = pq.read_table(path, columns=schema.names)
+        table = table.append_column("part", pa.array(np.full(len(table), number)))
+        held = pa.concat_tables([held, table.append_column("row", pa.array(np.arange(len(table))))])
+        if len(held) > 2 * settled + _KEYS or number == len(paths) - 1:
+            order, sizes = held["order"].to_numpy(), held["bytes"].to_numpy()
+            held = held.take(pa.array(choose_sample(order, held["id"].to_pylist(), sizes, budget)))
+            settled = len(held)
+    return held["part"].to_numpy(), held["row"].to_numpy()

@@ -16,7 +16,7 @@ from prereq.graph.canonical import sha256_hex
 from prereq.graph.errors import TableError
 from prereq.jobs.executor import InProcessExecutor, RayConfig, make_executor
 from prereq.jobs.progress import Progress
-from prereq.jobs.stages.cluster import Clusters, cluster
+from prereq.jobs.stages.cluster import Clusters, cluster, naming_texts
 from prereq.jobs.stages.embed import embed
 from prereq.jobs.stages.runner import Bench, StageFile, StageResult
 from prereq.selector.corpus.clustering import ClusteringConfig
@@ -175,3 +175,26 @@ def test_code_clusters_agree_with_the_categories_of_their_authors(
     record_property("nmi", scores)
     print(f"thealgorithms_python, {method}: NMI {sorted(scores)}")
     assert np.median(scores) > 0.573
+
+
+def test_names_are_taken_from_the_first_documents_of_each_cluster_however_many_parts(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    rows: list[tuple[int, int, str, str]] = []
+    paths = []
+    for part in range(40):
+        own = [
+            (int(rng.integers(4)), int(rng.integers(90)), f"{part}-{row}", f"text {part} {row}")
+            for row in range(int(rng.integers(30)))
+        ]
+        columns = dict(zip(("cluster", "order", "id", "text"), map(list, zip(*own, strict=True)), strict=False))
+        schema = pa.schema(
+            [("cluster", pa.int32()), ("order", pa.uint64()), ("id", pa.string()), ("text", pa.large_string())]
+        )
+        paths.append(str(tmp_path / f"sample-{part}.parquet"))
+        pq.write_table(pa.table(columns, schema=schema) if own else schema.empty_table(), paths[-1])
+        rows += own
+    limit = 3
+    expected = {
+        cluster: [text for of, _, _, text in sorted(rows) if of == cluster][:limit] for cluster in range(4)
+    }  # sorted by cluster, order, id
+    assert naming_texts(paths, 5, limit) == expected

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import prereq.jobs.stages.embed
 from prereq.graph.canonical import sha256_hex
 from prereq.graph.errors import TableError
 from prereq.jobs.executor import InProcessExecutor, RayConfig, make_executor
@@ -120,3 +121,14 @@ def test_ray_workers_write_the_bytes_of_one_process(tmp_path: Path) -> None:
         shared = embed(bench(tmp_path / "ray", executor), documents, CONFIG)
     assert [file.sha256 for file in shared.files] == [file.sha256 for file in alone.files]
     assert model_bytes(tmp_path / "ray") == model_bytes(tmp_path / "alone")
+
+
+def test_a_sample_that_is_chosen_part_by_part_is_that_of_all_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = corpus()
+    embed(bench(tmp_path / "one"), documents_stage(tmp_path / "whole", rows, [0, 300]), CONFIG)
+    monkeypatch.setattr(prereq.jobs.stages.embed, "_KEYS", 0)
+    parts = documents_stage(tmp_path / "cut", rows, [*range(0, 300, 10), 300])
+    embed(bench(tmp_path / "many"), parts, CONFIG)
+    assert model_bytes(tmp_path / "many") == model_bytes(tmp_path / "one")
