@@ -73,6 +73,9 @@ def main() -> None:
         callbacks=[FeedCallback(dataset, lambda model: evaluate_holdout(model, split).report())],
     )
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(args.out)) if args.out.exists() else None)
+    # An exit right behind the last exchange between ranks can hang in gloo; a barrier and an orderly end cannot.
+    trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.end_training()
 
 
 if __name__ == "__main__":

@@ -117,6 +117,7 @@ def main() -> None:
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     train(args.run, args.checkpoint, rank, world_size)
     if world_size > 1:
+        dist.barrier()  # without it gloo's thread may still want to free a tensor while the exit waits for the thread
         dist.destroy_process_group()
 
 

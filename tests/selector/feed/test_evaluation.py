@@ -136,6 +136,7 @@ def _rank(rank: int, world: int, folder: str, config: EvaluationConfig, results:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
     model = nn.parallel.DistributedDataParallel(Bigram())
     results.put(measure(config, model))
+    dist.barrier()  # gloo's thread has freed its last tensor before the exit waits for it
     dist.destroy_process_group()
 
 

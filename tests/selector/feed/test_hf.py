@@ -186,6 +186,10 @@ def main(run: str, folder: str, workers: str) -> None:
     trainer = trainer_of(SimpleNamespace(root=run), args)
     trainer.train()
     (Path(folder) / f"rank-{args.process_index}.json").write_text(json.dumps(numbers(trainer)))
+    # A rank that exits right behind a collective can hang or abort: gloo's thread then wants the interpreter's lock to
+    # free a tensor, while the exit holds it and waits for the thread. A barrier leaves the thread nothing to free.
+    trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.end_training()
 
 
 if __name__ == "__main__":

@@ -174,6 +174,8 @@ def main(run: str, folder: str, workers: str) -> None:
     trainer = trainer_of(Path(folder), devices=2, strategy="ddp")
     trainer.fit(module, datamodule=data_of(Path(run), micro_batch=2, num_workers=int(workers)))
     (Path(folder) / f"rank-{trainer.global_rank}.json").write_text(json.dumps(module.numbers))
+    trainer.strategy.barrier()  # gloo's thread has freed its last tensor before the exit waits for it
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
