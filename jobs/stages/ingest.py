@@ -4,8 +4,9 @@
                                  /rejects.parquet          only where there are any (`REJECTS_SCHEMA`)
                                  /ids.npy                  (n, 2) uint64, digests of the ids in order
 
-A task is a group of input files in order of name, up to `part_mib` together; a larger file is a task of its own, and
-so is a source with `max_documents`. The borders of tasks and parts come from the files and the configuration alone.
+A task is a group of input files in order of name, up to `part_mib` together. A larger file is cut (`cutting`) where its
+format allows that, and a task of its own where not; a source with `max_documents` is one task. The borders of tasks and
+parts come from the files and the configuration alone.
 """
 
 import unicodedata
@@ -21,6 +22,7 @@ import pyarrow.parquet as pq
 
 from prereq.graph.canonical import digest
 from prereq.graph.errors import ConfigError, TableError
+from prereq.jobs.stages.cutting import cut_files
 from prereq.jobs.stages.identifiers import settle_ids
 from prereq.jobs.stages.runner import Bench, StageResult, Task, run_stage
 from prereq.selector.corpus.documents import (
@@ -71,8 +73,8 @@ def ingest(bench: Bench, sources: Sequence[SourceConfig], config: IngestConfig) 
     columns = sorted({column for source in sources for column in source.columns()})
     tasks: list[Task] = []
     input_bytes = 0
-    for index, source in enumerate(sources):
-        files = find_inputs(source)
+    found = [find_inputs(source) for source in sources]
+    for index, (source, files) in enumerate(zip(sources, _cut(bench, sources, found, config), strict=True)):
         input_bytes += sum(file.bytes for file in files)
         # what a task makes depends on its source and its files, not on the patterns that found them
         identity = digest({key: value for key, value in asdict(source).items() if key != "paths"})
@@ -122,6 +124,15 @@ def _settings(config: IngestConfig) -> dict[str, Any]:
     return settings
 
 
+def _cut(
+    bench: Bench, sources: Sequence[SourceConfig], found: Sequence[list[InputFile]], config: IngestConfig
+) -> list[list[InputFile]]:
+    """The files of each source, large ones in pieces; those of a source that one task reads stay whole."""
+    may = [[] if source.max_documents is not None else files for source, files in zip(sources, found, strict=True)]
+    cut = cut_files(bench, may, config.part_mib * 2**20)
+    return [pieces or files for pieces, files in zip(cut, found, strict=True)]
+
+
 def _groups(files: list[InputFile], source: SourceConfig, config: IngestConfig) -> list[tuple[InputFile, ...]]:
     if source.max_documents is not None:
         return [tuple(files)]
@@ -160,6 +171,7 @@ def _rows(file: InputFile, source: SourceConfig, config: IngestConfig) -> Rows:
             fields=fields,
             required=needed,
             max_bytes=config.max_record_mib * 2**20,
+            piece=file.piece,
         )
 
 

@@ -95,7 +95,7 @@ class IngestConfig:
     """How input becomes parts of documents, and what is refused."""
 
     part_rows: int = 5000  # documents in a part at most
-    part_mib: int = 32  # MiB of text after which a part ends; also MiB of input files that one task takes
+    part_mib: int = 32  # MiB of text in a part, about, and of input in a task: larger Parquet and plain JSONL are cut
     max_document_bytes: int = 10_000_000  # UTF-8 bytes; a longer document is split
     max_record_mib: int = 64  # MiB of one line or one text file; a longer one is rejected
     min_characters: int = 1  # characters after stripping white space; a shorter document is rejected

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from prereq.selector.corpus.arrow_rows import column_values, read_arrow
-from prereq.selector.corpus.rows import Lost, Row, Rows
+from prereq.selector.corpus.rows import WHOLE, Lost, Piece, Row, Rows
 from prereq.selector.corpus.stdlib_source import definitions, module_name
-from prereq.selector.corpus.streams import Damaged, blocks, lines
+from prereq.selector.corpus.streams import Damaged, blocks, lines, range_blocks
 from prereq.selector.corpus.warc_rows import read_warc
 
 _BOM = b"\xef\xbb\xbf"
@@ -33,8 +33,9 @@ def read_rows(
     fields: Sequence[str],
     required: Sequence[str],
     max_bytes: int,
+    piece: Piece = WHOLE,
 ) -> Rows:
-    """Yield the rows of one file.
+    """Yield the rows of one file, or of one piece of it.
 
     Args:
         stream: Seekable, at its start.
@@ -44,16 +45,19 @@ def read_rows(
         fields: All fields that will be looked up, dotted; Parquet and Arrow read no other columns.
         required: Fields without which no row can be a document.
         max_bytes: A longer line, record, text file or module is lost.
+        piece: Which piece; only files for which `can_be_cut` have several. Rows carry the numbers that they have in
+            the file, and what is wrong with the file as a whole is said in its first piece.
     """
     if form == "parquet":
-        yield from read_parquet(stream, compression, fields, required)
+        yield from read_parquet(stream, compression, fields, required, piece)
         return
     if form == "arrow":
         yield from read_arrow(stream, compression, fields, required)
         return
-    source = blocks(stream, compression)
+    start, stop = piece.range(_size(stream))
+    source = blocks(stream, compression) if piece.count == 1 else range_blocks(stream, start, stop)
     if form == "jsonl":
-        rows = read_jsonl(source, max_bytes)
+        rows = read_jsonl(source, max_bytes, piece.first_line)
     elif form == "text":
         rows = read_text(source, name, max_bytes)
     elif form == "warc":
@@ -62,15 +66,15 @@ def read_rows(
         rows = read_stdlib(source, name, max_bytes)
     for row in rows:
         if isinstance(row, Lost) and row.reason == "damaged_stream":
-            row = row._replace(bytes=_size(stream) - stream.tell())
+            row = row._replace(bytes=max(0, stop - stream.tell()))
         yield row
 
 
-def read_jsonl(source: Iterator[bytes], max_bytes: int) -> Rows:
-    """One JSON object a line; blank lines are no rows."""
-    number = 0
+def read_jsonl(source: Iterator[bytes], max_bytes: int, first: int = 1) -> Rows:
+    """One JSON object a line, numbered from `first`; blank lines are no rows."""
+    number = first - 1
     try:
-        for number, line in enumerate(lines(source, max_bytes), start=1):
+        for number, line in enumerate(lines(source, max_bytes), start=first):
             if isinstance(line, int):
                 yield Lost(number, "too_long", f"{line} bytes in one line; at most {max_bytes} (ingest.max_record_mib)")
             elif line.strip():
@@ -139,8 +143,18 @@ def _whole(source: Iterator[bytes], max_bytes: int) -> bytes | Lost:
     return b"".join(parts)
 
 
-def read_parquet(stream: BinaryIO, compression: str, fields: Sequence[str], required: Sequence[str]) -> Rows:
+def read_parquet(
+    stream: BinaryIO, compression: str, fields: Sequence[str], required: Sequence[str], piece: Piece = WHOLE
+) -> Rows:
     """The rows of a Parquet file, row group by row group: damage costs what is left of the group that it lies in."""
+    for row in _parquet_rows(stream, compression, fields, required, piece):
+        if row.line or piece.index == 0:  # what concerns the file as a whole is said once
+            yield row
+
+
+def _parquet_rows(
+    stream: BinaryIO, compression: str, fields: Sequence[str], required: Sequence[str], piece: Piece
+) -> Rows:
     size = _size(stream)
     if compression:
         yield Lost(0, "unreadable_file", f"Parquet inside {compression} cannot be read; unpack it", 1, size)
@@ -159,13 +173,14 @@ def read_parquet(stream: BinaryIO, compression: str, fields: Sequence[str], requ
             yield Lost(0, "missing_column", detail, max(1, sum(rows)), size)
             return
     columns = sorted({field if field in names else field.partition(".")[0] for field in fields} & set(names))
-    start = 1
-    for index, count in enumerate(rows):
+    first, stop = piece.range(len(rows))
+    start = 1 + sum(rows[:first])
+    for index in range(first, stop):
         yield from _row_group(file, index, columns, start, sum(rows), size)
-        start += count
-    if promised != sum(rows):
+        start += rows[index]
+    if promised != sum(rows) and piece.index == 0:
         detail = f"the footer counts {promised} rows, its row groups {sum(rows)}"
-        yield Lost(start, "damaged_rows", detail, max(1, promised - sum(rows)))
+        yield Lost(1 + sum(rows), "damaged_rows", detail, max(1, promised - sum(rows)))
 
 
 def _row_group(

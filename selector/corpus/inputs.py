@@ -16,7 +16,7 @@ import stat
 import unicodedata
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -28,6 +28,7 @@ from prereq.graph.canonical import digest
 from prereq.graph.errors import ConfigError
 from prereq.selector.corpus.arrow_rows import files_with_rows
 from prereq.selector.corpus.documents import SourceConfig
+from prereq.selector.corpus.rows import WHOLE, Piece
 from prereq.selector.corpus.stdlib_source import stdlib_files
 from prereq.selector.corpus.stores import is_store, open_store, public_name, store_path, version_of
 from prereq.selector.corpus.warc_rows import check_libraries
@@ -61,6 +62,7 @@ class InputFile:
     compression: str  # gzip, zstd, bz2 or empty
     bytes: int  # size; 0 where it cannot be found out
     fingerprint: str = ""  # sha256 that changes when the name or the content does
+    piece: Piece = WHOLE  # which piece of it is meant; `bytes` are the piece's
 
 
 def find_inputs(source: SourceConfig) -> list[InputFile]:
@@ -80,6 +82,19 @@ def find_inputs(source: SourceConfig) -> list[InputFile]:
     files = sorted(once.values(), key=lambda file: file.name)
     with ThreadPoolExecutor(min(8, max(1, len(files)))) as threads:
         return list(threads.map(_fingerprinted, files))
+
+
+def pieces_of(file: InputFile, limit: int) -> list[InputFile]:
+    """The file in pieces of at most `limit` bytes each, where its format can be read from the middle."""
+    count = -(-file.bytes // limit) if file.format in ("jsonl", "parquet") and not file.compression else 1
+    if count <= 1:
+        return [file]
+    pieces = [Piece(index, count) for index in range(count)]
+    borders = [piece.range(file.bytes) for piece in pieces]
+    return [
+        replace(file, piece=piece, bytes=stop - start, fingerprint=digest([file.fingerprint, piece.index, count]))
+        for piece, (start, stop) in zip(pieces, borders, strict=True)
+    ]
 
 
 def open_input(file: InputFile) -> BinaryIO:

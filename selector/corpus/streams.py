@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, Protocol, cast
 import pyarrow as pa
 
 _BLOCK = 2**16  # bytes read at a time
+_COUNTED = 2**20  # bytes read at a time where line ends are counted
 _STEP = 2**10  # compressed bytes per step: bounds what one step can swell to, and what is lost with a damaged one
 
 
@@ -42,6 +43,49 @@ def blocks(stream: BinaryIO, compression: str) -> Iterator[bytes]:
                 yield block
     except (OSError, pa.ArrowException, zlib.error) as error:
         raise Damaged(str(error)) from error
+
+
+def range_blocks(stream: BinaryIO, start: int, stop: int) -> Iterator[bytes]:
+    r"""Yield the bytes of the lines that begin in [start, stop) of an uncompressed file; the last may end behind it.
+
+    Raises:
+        Damaged: When the next bytes cannot be had; everything before them was yielded.
+    """
+    try:
+        place = max(0, start - 1)  # a line begins at `start` where the byte before it ends one
+        stream.seek(place)
+        inside = start == 0
+        while block := stream.read(_BLOCK):
+            if not inside:
+                end = block.find(b"\n") + 1
+                place += end or len(block)
+                if place >= stop:
+                    return
+                inside, block = end > 0, block[end:]
+            if inside and place + len(block) >= stop:
+                end = block.find(b"\n", max(0, stop - 1 - place)) + 1
+                yield block[:end] if end else block
+                if end:
+                    return
+            elif inside:
+                yield block
+            if inside:
+                place += len(block)
+    except (OSError, pa.ArrowException) as error:
+        raise Damaged(str(error)) from error
+
+
+def line_ends(stream: BinaryIO, start: int, stop: int) -> int:
+    r"""The number of \n in [start, stop) of a file, as far as it can be read."""
+    found = 0
+    try:
+        stream.seek(start)
+        while start < stop and (block := stream.read(min(_COUNTED, stop - start))):
+            found += block.count(b"\n")
+            start += len(block)
+    except (OSError, pa.ArrowException):  # whoever reads the lines says so; their numbers count what was there
+        return found
+    return found
 
 
 def lines(source: Iterator[bytes], max_bytes: int) -> Iterator[bytes | int]:

@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import json
+import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
+import prereq.jobs.stages.ingest
 from prereq.graph.errors import ConfigError, TableError
 from prereq.jobs.executor import InProcessExecutor, RayConfig, make_executor
 from prereq.jobs.progress import Progress
@@ -166,6 +168,52 @@ def test_small_files_share_a_task_and_large_ones_do_not(here: Path):
     result = run(here, source(), part_mib=1)
     assert result.tasks == ("000-000000", "000-000001")
     assert [row["id"] for row in documents(result)] == ["0", "1", "2", "3"]
+
+
+def test_a_large_file_is_cut_and_its_pieces_give_the_documents_and_rejects_of_the_whole(here: Path):
+    rows = [{"id": f"d{number}", "text": "word " * 40 + str(number)} for number in range(20_000)]
+    lines = jsonl(rows).split(b"\n")
+    lines[7_000] = b"no JSON"
+    lines[19_990] = b"[]"
+    Path("a.jsonl").write_bytes(b"\n".join(lines))
+    table = pa.Table.from_pylist([{**row, "id": "p" + row["id"]} for row in rows])
+    pq.write_table(table, "b.parquet", row_group_size=500, compression="none", use_dictionary=False)
+    whole, cut = run(here, source()), run(here, source(), stages="cut", part_mib=1)
+    assert len(whole.tasks) == 1
+    assert len(cut.tasks) >= 9
+    assert documents(cut) == documents(whole)
+    assert rejects(cut) == rejects(whole) == [("a.jsonl", 7_001, "invalid_json"), ("a.jsonl", 19_991, "not_an_object")]
+    assert run(here, source(), stages="cut", part_mib=1).skipped == len(cut.tasks)
+
+
+def test_a_large_file_stays_whole_where_it_cannot_be_read_from_the_middle(here: Path):
+    rng = random.Random(1)
+    rows = [{"id": f"d{number}", "text": rng.randbytes(600).hex()} for number in range(3_000)]
+    Path("a.jsonl.gz").write_bytes(gzip.compress(jsonl(rows)))
+    assert len(run(here, source(), part_mib=1).tasks) == 1
+    assert len(run(here, source(max_documents=2_999), stages="some", part_mib=1).tasks) == 1
+
+
+def test_a_kill_costs_a_piece_of_a_large_file(here: Path, monkeypatch: pytest.MonkeyPatch):
+    rows = [{"id": f"d{number}", "text": "word " * 40 + str(number)} for number in range(20_000)]
+    Path("a.jsonl").write_bytes(jsonl(rows))
+    undisturbed = run(here, source(), stages="undisturbed", part_mib=1)
+    add = prereq.jobs.stages.ingest._Parts.add
+    left = iter(range(15_000))
+
+    def dies(*args: Any) -> None:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        add(*args)
+
+    monkeypatch.setattr(prereq.jobs.stages.ingest._Parts, "add", dies)
+    with pytest.raises(KeyboardInterrupt):
+        run(here, source(), part_mib=1)
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    again = run(here, source(), part_mib=1)
+    assert again.skipped >= 2
+    assert [file.sha256 for file in again.files] == [file.sha256 for file in undisturbed.files]
 
 
 def test_a_row_that_is_no_document_is_listed_with_file_line_and_reason(here: Path):

@@ -13,8 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
+from prereq.selector.corpus import streams
 from prereq.selector.corpus.formats import Lost, Row, read_rows
 from prereq.selector.corpus.inputs import InputFile, open_input
+from prereq.selector.corpus.rows import Piece
+from prereq.selector.corpus.streams import line_ends
 
 DOCUMENTS = [{"id": f"d{number}", "text": f"the text of {number} " + "wörd " * (number % 7)} for number in range(60)]
 JSONL = "".join(json.dumps(document, ensure_ascii=False) + "\n" for document in DOCUMENTS).encode()
@@ -261,3 +264,42 @@ def test_memory_does_not_grow_with_the_row_group(tmp_path: Path):
         assert count == times * 1000
         peaks.append(most)
     assert peaks[1] < 1.2 * peaks[0], peaks
+
+
+def in_pieces(data: bytes, form: str, count: int, **settings: Any) -> list[Row | Lost]:
+    """The rows of every piece, each piece told how many lines begin before it."""
+    rows: list[Row | Lost] = []
+    first = 1
+    for index in range(count):
+        start, stop = Piece(index, count).range(len(data))
+        rows += rows_of(data, form, piece=Piece(index, count, first), **settings)
+        first += line_ends(io.BytesIO(data), max(0, start - 1), stop - 1) + (start == 0)
+    return rows
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_pieces_of_damaged_lines_hold_every_line_once_under_its_number(seed: int, monkeypatch: pytest.MonkeyPatch):
+    rng = random.Random(seed)
+    monkeypatch.setattr(streams, "_BLOCK", rng.choice([1, 7, 2**16]))
+    data = damaged(rng.choice([JSONL, JSONL.rstrip(b"\n"), b"\n\n" + JSONL + b"\n" * 9]), rng)
+    whole = rows_of(data)
+    for count in (2, 3, rng.randint(4, 60), len(data)):
+        assert in_pieces(data, "jsonl", count) == whole
+
+
+def test_a_line_over_the_limit_is_lost_in_one_piece_only():
+    data = b'{"id": "a", "text": "x"}\n' + b"x" * 5000 + b"\n" + b'{"id": "b", "text": "x"}\n'
+    for count in (2, 5, 50):
+        assert lost(in_pieces(data, "jsonl", count, max_bytes=1000)) == [(2, "too_long")]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_pieces_of_a_damaged_parquet_file_hold_every_group_once(seed: int):
+    data = damaged(parquet(), random.Random(seed)) if seed else parquet()
+    whole = rows_of(data, "parquet")
+    for count in (2, 3, 7, 100):
+        assert sorted(map(repr, in_pieces(data, "parquet", count))) == sorted(map(repr, whole))
+
+
+def test_a_file_that_cannot_be_read_at_all_is_lost_once():
+    assert lost(in_pieces(b"no Parquet at all", "parquet", 4)) == [(0, "unreadable_file")]
