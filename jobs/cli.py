@@ -140,12 +140,15 @@ def _add_solve(verbs: Any) -> None:
 
 
 def _add_graph(verbs: Any, shared: argparse.ArgumentParser) -> None:
-    graph = verbs.add_parser("graph", help="check or show a skill graph")
+    graph = verbs.add_parser("graph", help="check, show or learn a skill graph")
     actions = graph.add_subparsers(dest="action", metavar="ACTION", required=True)
     help_text = "The graph of a configuration, or a graph file (.yaml, .json, .csv)."
     actions.add_parser("check", parents=[shared], help="is it sound?", description=help_text)
     show = actions.add_parser("show", parents=[shared], help="stages, chains, a drawing", description=help_text)
     show.add_argument("--svg", metavar="FILE", help="draw it into a file")
+    text = "Influence of skills on each other over a built pool: one short run of the reference trainer for each skill."
+    learn = actions.add_parser("learn", parents=[shared], help="influence from short training runs", description=text)
+    learn.add_argument("--out", required=True, metavar="FILE", help="Parquet for mixer.influence.path")
 
 
 def _add_export_options(parser: argparse.ArgumentParser) -> None:
@@ -207,6 +210,8 @@ def _fail(message: str, code: int) -> int:
 
 
 def _run_verb(args: argparse.Namespace) -> int:
+    if args.verb == "graph" and args.action == "learn":
+        return int(importlib.import_module("prereq.jobs.learn").main_graph_learn(args))
     if args.verb == "graph":
         if args.dry_run:
             print(f"would read {args.config} and write nothing")

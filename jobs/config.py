@@ -19,7 +19,7 @@ from prereq.graph.skill_graph import SkillGraph
 from prereq.jobs.config_errors import explain
 from prereq.jobs.config_file import find_config, read_settings, shipped_folder
 from prereq.jobs.executor import RayConfig
-from prereq.jobs.train.config import TrainConfig
+from prereq.jobs.train.config import LearnConfig, TrainConfig
 from prereq.selector.corpus.clustering import ClusteringConfig
 from prereq.selector.corpus.decontamination import DecontaminationConfig
 from prereq.selector.corpus.documents import IngestConfig, SourceConfig
@@ -194,6 +194,7 @@ class RunConfig(BaseModel):
         None  # {run: folder, round: n}: the first n rounds are that run's, later ones this mixer's
     )
     train: TrainConfig = TrainConfig()  # the reference trainer
+    learn: LearnConfig = LearnConfig()  # influence learned from short runs of it
     ray: RayConfig = RayConfig()  # where stages run; changes no byte of a result
 
     @model_validator(mode="after")

@@ -50,3 +50,20 @@ class TrainConfig:
                 raise ConfigError(f"train.{name}: must be 0 or more, got {getattr(self, name)}")
         if self.device not in ("cpu", "cuda"):
             raise ConfigError(f"train.device: {self.device!r} is not one of cpu, cuda")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearnConfig:
+    """How `prereq graph learn` learns the influence of skills on each other, the key `learn`."""
+
+    start_tokens: int = 262_144  # tokens of all skills in even shares before the short runs branch off; 0: untrained
+    steps: int = 16  # optimizer steps of each short run
+    own_share: float = 1.0  # of a short run's tokens from its own skill, the rest in even shares; 1: the paper's
+
+    def __post_init__(self) -> None:
+        if self.start_tokens < 0:
+            raise ConfigError(f"learn.start_tokens: must be 0 or more, got {self.start_tokens}")
+        if self.steps < 1:
+            raise ConfigError(f"learn.steps: must be 1 or more, got {self.steps}")
+        if not 0 < self.own_share <= 1:
+            raise ConfigError(f"learn.own_share: must be above 0 and at most 1, got {self.own_share}")

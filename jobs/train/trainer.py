@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch.nn import functional as F
 
 from prereq.graph.canonical import canonical_json
 from prereq.graph.errors import ConfigError, PrereqError
@@ -27,6 +26,7 @@ from prereq.jobs.train.evaluate import Evaluation, evaluate, prepare
 from prereq.jobs.train.log import TrainingLog
 from prereq.jobs.train.model import ByteTransformer, make_optimizer
 from prereq.jobs.train.signals import Signals
+from prereq.jobs.train.update import update
 from prereq.jobs.train.windows import IGNORE, batch_windows, split_evenly
 from prereq.selector.feed import Batch, Feed, WaitConfig
 from prereq.selector.rounds.run import RunInfo, read_run
@@ -198,16 +198,9 @@ class Trainer:
 
     def _update(self, inputs: torch.Tensor, targets: torch.Tensor) -> float:
         """One optimizer step; returns the summed nll in nats."""
-        rate = self._config.learning_rate * min(1.0, (self._updates + 1) / max(1, self._config.warmup_steps))
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        loss = F.cross_entropy(self._model(inputs).flatten(0, 1), targets.flatten(), ignore_index=IGNORE)
-        self._optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._config.clip_norm)
-        self._optimizer.step()
+        total = update(self._model, self._optimizer, inputs, targets, self._config, self._updates)
         self._updates += 1
-        return float(loss.item()) * int((targets != IGNORE).sum())
+        return total
 
     def _end_round(self, number: int) -> None:
         """Evaluate and report where the round is reported, then write a checkpoint where one is due."""
