@@ -31,6 +31,8 @@ from prereq.jobs.stages.layout import Layout, lay_out
 from prereq.jobs.stages.publish import publish
 from prereq.jobs.stages.regroup import pruned_path
 from prereq.jobs.stages.runner import Bench, StageResult
+from prereq.jobs.stages.score import Scored, filtered_path, score
+from prereq.jobs.stages.score import references_digest as scoring_digest
 from prereq.jobs.stages.semantic import Clustered, drop_semantic, semantic_path
 from prereq.jobs.stages.tag import tag
 from prereq.selector.corpus.evaluation_set import file_digest
@@ -41,6 +43,7 @@ STAGES = "ingest, dedup, embed, cluster, tag, holdout, layout"
 _CONFIG = "stages/config.json"
 _INPUTS = "stages/inputs.json"
 _NAMED_AT_MOST = 8  # skills named in a warning
+_TELLING = 0.7  # share of held-back examples that a classifier must get right; half is chance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,28 +108,17 @@ def _run_stages(
     bench: Bench, documents: StageResult, graph: SkillGraph, config: RunConfig
 ) -> tuple[Layout, dict[str, StageResult]]:
     unique = deduplicate(bench, documents, config.dedup)
-    kept = clean = clustered = decontaminate(bench, unique, config.decontaminate)
-    vectors = embed(bench, kept, config.embedding)
-    names: Sequence[str]
-    clusters: Sequence[Any] = [None] * len(kept.matching("part-"))
-    if config.layout.arms == "cluster":
-        found = cluster(bench, kept, vectors, config.clustering)
-        clustered = found.documents
-        parts = Clustered(clustered, found.vectors, found.parts)
-        if config.dedup.semantic is not None:
-            parts = drop_semantic(bench, parts, config.dedup.semantic, config.dedup.keep, config.dedup.score)
-        kept, vectors = parts.documents, parts.vectors
-        clusters, names = parts.clusters.matching("part-"), found.names
-    elif config.layout.arms == "skill":
-        names = [*(graph.skill(skill).name for skill in graph.ids), UNTAGGED]
-    else:
-        names = sorted(source.name for source in config.sources)
+    clean = decontaminate(bench, unique, config.decontaminate)
+    vectors = embed(bench, clean, config.embedding)
+    scored = score(bench, clean, vectors, config.scoring, graph, config.embedding)
+    grouped = _group(bench, scored, graph, config)
+    kept, vectors = grouped.documents, grouped.vectors
     tags = tag(bench, kept, graph, config.tagging, (vectors, config.embedding))
-    files = zip(kept.matching("part-"), vectors.matching("part-"), tags.matching("part-"), clusters, strict=True)
+    files = (kept.matching("part-"), vectors.matching("part-"), tags.matching("part-"), grouped.clusters)
     layout = lay_out(
         bench,
-        [Parts(*part) for part in files],
-        Labelling(tuple(names), graph.ids),
+        [Parts(*part) for part in zip(*files, strict=True)],
+        Labelling(grouped.names, graph.ids, scored.names),
         sources=sorted(source.name for source in config.sources),
         tokenizer=config.tokenizer,
         holdout=config.holdout,
@@ -134,8 +126,35 @@ def _run_stages(
     )
     results = {"ingest": documents, "dedup": unique, "tag": tags, "holdout": layout.holdout, "layout": layout.arms}
     further = {"decontaminate": clean} if clean is not unique else {}
-    further |= {"prune": clustered} if clustered is not clean else {}
-    return layout, results | further | ({"semantic": kept} if kept is not clustered else {})
+    return layout, results | further | scored.results | grouped.results
+
+
+@dataclass(frozen=True, slots=True)
+class _Grouped:
+    """What arms are made from."""
+
+    documents: StageResult
+    vectors: StageResult
+    clusters: Sequence[Any]  # a file per part, or None where arms are no clusters
+    names: tuple[str, ...]  # of the arms to be
+    results: dict[str, StageResult]
+
+
+def _group(bench: Bench, scored: Scored, graph: SkillGraph, config: RunConfig) -> _Grouped:
+    """Cluster the documents, where arms are clusters, and leave out those that pruning and likeness drop."""
+    before, vectors = scored.documents, scored.vectors
+    if config.layout.arms != "cluster":
+        of_skills = (*(graph.skill(skill).name for skill in graph.ids), UNTAGGED)
+        of_sources = tuple(sorted(source.name for source in config.sources))
+        names = of_skills if config.layout.arms == "skill" else of_sources
+        return _Grouped(before, vectors, [None] * len(before.matching("part-")), names, {})
+    found = cluster(bench, before, vectors, config.clustering)
+    results = {"prune": found.documents} if found.documents is not before else {}
+    parts = Clustered(found.documents, found.vectors, found.parts)
+    if config.dedup.semantic is not None:
+        parts = drop_semantic(bench, parts, config.dedup.semantic, config.dedup.keep, config.dedup.score)
+        results["semantic"] = parts.documents
+    return _Grouped(parts.documents, parts.vectors, parts.clusters.matching("part-"), found.names, results)
 
 
 def _publish(
@@ -158,6 +177,8 @@ def _publish(
     }
     if "decontaminate" in results:
         extras["decontamination.parquet"] = decontamination_path(bench)
+    if "filter" in results:
+        extras["filtered.parquet"] = filtered_path(bench)
     if "prune" in results:
         extras["pruned.parquet"] = pruned_path(bench)
     publish(
@@ -183,15 +204,30 @@ def _warnings(skills: Mapping[str, Mapping[str, int]], counts: Mapping[str, Mapp
         without = [skill for skill, number in skills.items() if number["pool"] and not number[split]]
         if without:
             found.append(f"{len(without)} skills have no {split} document (too few documents): {_some(without)}")
+    found += _weak_classifiers(counts.get("scorers", {}))
     smallest = counts["layout"]["documents of the smallest arm"]
     if smallest == 1:
         found.append("the smallest arm holds one document, which is all that can be drawn of it in an epoch")
     return found
 
 
+def _weak_classifiers(counts: Mapping[str, int]) -> list[str]:
+    """Quality scores whose classifier was wrong too often on examples that it had not seen."""
+    found = []
+    for key in sorted(name for name in counts if name.endswith(": held back")):
+        name = key.removesuffix(": held back")
+        held, right = counts[key], counts[f"{name}: right"]
+        if right < _TELLING * held:
+            found.append(
+                f"score {name}: its classifier tells {right} of {held} held-back examples right: it says little"
+            )
+    return found
+
+
 def _local_inputs(config: RunConfig) -> list[str]:
     """Absolute local paths that stages read on whatever node they run; of a glob, the folder before it."""
     patterns = [path for source in config.sources for path in source.paths]
+    patterns += [path for each in config.scoring for path in (*each.paths, *each.negatives)]
     patterns += [*config.decontaminate.paths, *([config.tokenizer] if config.tokenizer != "bytes" else [])]
     if config.embedding.vectors is not None:
         patterns += config.embedding.vectors.paths
@@ -258,6 +294,8 @@ def _input_digests(documents: StageResult, config: RunConfig) -> dict[str, Any]:
     """What tells whether a finished pool was made of the same input."""
     path = config.holdout.path
     references = {"references": references_digest(config.decontaminate)} if config.decontaminate.paths else {}
+    if config.scoring:
+        references["reference files of scores"] = scoring_digest(config.scoring)
     labelled = config.tagging.labelled
     if labelled is not None:
         references["labelled sample"] = file_digest(labelled, "tagging.labelled")

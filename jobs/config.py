@@ -28,6 +28,7 @@ from prereq.selector.corpus.embedding import WORD_METHODS, EmbeddingConfig
 from prereq.selector.corpus.given_vectors import vectors_digest
 from prereq.selector.corpus.holdout import HoldoutConfig
 from prereq.selector.corpus.layout import LayoutConfig
+from prereq.selector.corpus.scoring import ScoreConfig
 from prereq.selector.corpus.stores import without_user
 from prereq.selector.corpus.tagging import TaggingConfig
 from prereq.selector.corpus.text_models import model_digest
@@ -164,6 +165,7 @@ class RunConfig(BaseModel):
     dedup: DuplicatesConfig = DuplicatesConfig()  # exact and near duplicates
     decontaminate: DecontaminationConfig = DecontaminationConfig()  # documents that hold evaluation data
     embedding: EmbeddingConfig = EmbeddingConfig()  # a vector per document
+    scoring: tuple[ScoreConfig, ...] = ()  # numbers that say how useful a document is, and filters by them
     clustering: ClusteringConfig = ClusteringConfig()  # groups of similar documents
     graph: GraphConfig  # skills and prerequisites
     tagging: TaggingConfig = TaggingConfig()  # which skills a document is about
@@ -216,12 +218,31 @@ class RunConfig(BaseModel):
                 f"dedup.score: no source has a metadata column {self.dedup.score!r}; there are: "
                 f"{', '.join(sorted(columns)) or 'none'} (sources.N.metadata)"
             )
+        self._check_scores(columns)
         names = [source.name for source in self.sources]
         if len(set(names)) < len(names):
             raise ConfigError(
                 f"sources: two sources are named {max(names, key=names.count)!r}; a name tells them apart"
             )
         return self
+
+    def _check_scores(self, columns: set[str]) -> None:
+        """Scores have names of their own, and what they are made from is there."""
+        names = [score.name for score in self.scoring]
+        if len(set(names)) < len(names):
+            raise ConfigError(f"scoring: two scores are named {max(names, key=names.count)!r}")
+        for score in self.scoring:
+            if (score.name in columns) != (score.method == "column"):
+                raise ConfigError(
+                    f"scoring: score {score.name!r} of method {score.method}: "
+                    + ("is the name of a metadata column" if score.name in columns else "no source has such a column")
+                    + " (sources.N.metadata)"
+                )
+            if score.method == "mass" and self.embedding.method not in WORD_METHODS:
+                raise ConfigError(
+                    f"scoring: score {score.name!r} needs an embedding of words that the build fits itself; set "
+                    f"embedding.method to {' or '.join(WORD_METHODS)}, or leave it out"
+                )
 
     def sampler(self) -> SamplerConfig:
         """The keys that steer the run's rounds."""
@@ -233,8 +254,10 @@ class RunConfig(BaseModel):
         User names and passwords are cut out of the sources' URLs, because this is what is written down and shown.
         """
         plain = self.model_dump(mode="json")
-        for source in plain["sources"]:
+        for source in (*plain["sources"], *plain["scoring"]):
             source["paths"] = [without_user(path) for path in source["paths"]]
+        for score in plain["scoring"]:
+            score["negatives"] = [without_user(path) for path in score["negatives"]]
         if vectors := plain["embedding"]["vectors"]:
             vectors["paths"] = [without_user(path) for path in vectors["paths"]]
         return plain
@@ -262,6 +285,8 @@ class RunConfig(BaseModel):
             }
         if self.decontaminate.paths:
             settings["decontaminate"] = resolved["decontaminate"]
+        if self.scoring:
+            settings["scoring"] = resolved["scoring"]
         if self.embedding.vectors is not None:
             vectors = {key: value for key, value in settings["embedding"]["vectors"].items() if key != "paths"}
             settings["embedding"]["vectors"] = vectors | {"content": vectors_digest(self.embedding.vectors)}

@@ -4,7 +4,7 @@ import argparse
 import platform
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +18,7 @@ from prereq.graph.skill_graph import SkillGraph
 from prereq.jobs.config import RunConfig, read_influence
 from prereq.selector.corpus.tokens import make_tokenizer, tokenizer_identity
 from prereq.selector.mixers import Mixer, make_mixer, sharpness_warning
-from prereq.selector.mixers.registry import mixer_config
+from prereq.selector.mixers.registry import identifying_parameters
 from prereq.selector.rounds.fork import copy_rounds, fork_entry
 from prereq.selector.rounds.pool import Pool
 from prereq.selector.rounds.run import Done, read_run, start_run
@@ -54,7 +54,7 @@ def open_sampler(config: RunConfig, on_event: Event = lambda kind, facts: None) 
         **sampler.drawing_keys(),
         **({} if encode is None else {"tokenizer": tokenizer_identity(config.tokenizer)}),
         "pool": pool.sha256,
-        "mixer": {"name": config.mixer.name, "parameters": asdict(mixer_config(config.mixer.name, parameters))},
+        "mixer": {"name": config.mixer.name, "parameters": identifying_parameters(config.mixer.name, parameters)},
         "influence": digest(
             [list(influence.train), list(influence.eval), sha256_hex(influence.matrix.astype("<f8").tobytes())]
         ),

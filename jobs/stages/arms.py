@@ -1,14 +1,14 @@
 """Deciding the pool's layout, as the stage "arms" (one task).
 
 arms/arms/part-NNNNN.parquet  split, arm and bucket of each document of part NNNNN
-arms/arms/arms.parquet        id, name, centroid, T: goes into the pool as it is
-arms/arms/stats.json          documents, tokens and cohesion of each arm, by id: goes into the pool's summary.json
+arms/arms/arms.parquet        id, name, centroid, T, where there are scores their means: goes into the pool
+arms/arms/stats.json          documents, tokens, cohesion, scores of each arm: goes into the pool's summary.json
 
 The task sees the vectors of one part at a time and the facts of all. Measured with two skills a document: 440 MiB at
 its peak for a million documents, 300 bytes for each further one.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from prereq.graph.canonical import canonical_json
 from prereq.graph.errors import TableError
-from prereq.jobs.stages.holdout import Facts, read_facts
-from prereq.jobs.stages.runner import Bench, StageFile, StageResult, Task, run_stage
+from prereq.jobs.stages.holdout import Facts, Parts, read_facts
+from prereq.jobs.stages.runner import Bench, StageResult, Task, run_stage
+from prereq.jobs.stages.score import read_scores
 from prereq.selector.corpus.holdout import POOL, IntArray
 from prereq.selector.corpus.keys import KeyArray, seeded_order
 from prereq.selector.corpus.layout import (
@@ -55,11 +56,12 @@ class Labelling:
 
     names: tuple[str, ...]  # of clusters, skills (untagged last) or sources
     skills: tuple[str, ...]  # ids, graph order
+    scores: tuple[str, ...] = ()  # names of columns of the documents
 
 
 def choose_arms(
     bench: Bench,
-    vectors: Sequence[StageFile],
+    parts: Sequence[Parts],
     facts: StageResult,
     holdout: StageResult,
     labelling: Labelling,
@@ -69,7 +71,7 @@ def choose_arms(
 
     Args:
         bench: Of this build.
-        vectors: The parts of the embedding.
+        parts: Files of every documents part.
         facts: The stage "facts".
         holdout: The stage "holdout".
         labelling: Names of the arms to be, and the graph's skills.
@@ -78,15 +80,27 @@ def choose_arms(
     Raises:
         TableError: No document is left for the pool.
     """
-    splits = holdout.matching("part-")
+    splits, vectors = holdout.matching("part-"), [part.vectors for part in parts]
     inputs = tuple(file.sha256 for file in (*facts.files, *splits, *vectors))
     paths = [(f.path, s.path, v.path) for f, s, v in zip(facts.files, splits, vectors, strict=True)]
     settings = {"layout": asdict(config), "seed": bench.seed, **asdict(labelling), "stats": 1}
-    return run_stage(bench, "arms", plan_arms, [Task("arms", (paths, labelling, config, bench.seed), inputs)], settings)
+    documents: list[str] = []
+    if labelling.scores:
+        documents = [part.documents.path for part in parts]
+        inputs = (*inputs, *(part.documents.sha256 for part in parts))
+    else:
+        del settings["scores"]
+    task = Task("arms", (paths, documents, labelling, config, bench.seed), inputs)
+    return run_stage(bench, "arms", plan_arms, [task], settings)
 
 
 def plan_arms(
-    output: str, paths: list[tuple[str, str, str]], labelling: Labelling, config: LayoutConfig, seed: int
+    output: str,
+    paths: list[tuple[str, str, str]],
+    documents: list[str],
+    labelling: Labelling,
+    config: LayoutConfig,
+    seed: int,
 ) -> dict[str, int]:
     """Give every pool document its arm and bucket, and write what is known of each arm."""
     columns = ["key", "text", "n_tokens", "bytes", "label"]
@@ -114,14 +128,40 @@ def plan_arms(
     arms[inside] = position[raw]
     shares = skill_shares(arms, facts.columns["n_tokens"], facts.tags, len(ids))
     names = [labelling.names[present[place]] for place in order]
-    documents = np.bincount(raw)
-    tokens = np.bincount(raw, weights=facts.columns["n_tokens"][inside]).astype(np.int64)
-    _write_stats(output, ids, documents, tokens, cohesion)
-    _write_arms(output, [ids[place] for place in order], names, centroids[order], shares, labelling.skills)
+    sorted_ids, rows = [ids[place] for place in order], np.bincount(arms[inside])
+    tokens = np.bincount(arms[inside], weights=facts.columns["n_tokens"][inside]).astype(np.int64)
+    scores = mean_scores(documents, labelling.scores, arms, facts.columns["n_tokens"], len(ids))
+    _write_stats(output, sorted_ids, rows, tokens, cohesion[order], scores)
+    _write_arms(output, sorted_ids, names, centroids[order], shares, labelling.skills, scores)
     sizes = np.bincount(arms[inside], weights=facts.columns["bytes"][inside], minlength=len(ids)).astype(np.int64)
     buckets = plan_buckets(sizes, config.part_mib * 2**20)
     _write_plan(output, facts, splits, arms, buckets, seed)
-    return {"arms": len(ids), "parts": buckets.count, "documents of the smallest arm": int(documents.min())}
+    return {"arms": len(ids), "parts": buckets.count, "documents of the smallest arm": int(rows.min())}
+
+
+def mean_scores(
+    documents: Sequence[str], names: Sequence[str], arms: IntArray, tokens: IntArray, count: int
+) -> dict[str, list[float]]:
+    """Mean of each score over the tokens of each arm, `count` numbers per name.
+
+    Args:
+        documents: Paths of the documents' parts, which hold the scores.
+        names: Of the scores.
+        arms: `(n,)` arm of each document, negative where it is not in the pool.
+        tokens: `(n,)`.
+        count: Number of arms.
+    """
+    sums, start = {name: np.zeros(count) for name in names}, 0
+    for path in documents:
+        table = pq.read_table(path, columns=["id", *names])
+        rows = slice(start, start := start + len(table))
+        own = arms[rows] >= 0
+        for name, total in sums.items():
+            weighted = (read_scores(table, name, path) * tokens[rows])[own]
+            total += np.bincount(arms[rows][own], weights=weighted, minlength=count)
+    held = np.bincount(arms[arms >= 0], weights=tokens[arms >= 0], minlength=count)
+    means = {name: total / np.maximum(held, 1.0) for name, total in sums.items()}
+    return {name: [float(f"{value:.9g}") for value in mean.tolist()] for name, mean in means.items()}
 
 
 def _digest(value: bytes) -> bytes:
@@ -168,12 +208,20 @@ def _vectors(borders: IntArray, paths: Sequence[str]) -> Iterator[tuple[slice, N
 
 
 def _write_stats(
-    output: str, ids: Sequence[str], documents: NDArray[np.int64], tokens: NDArray[np.int64], cohesion: FloatArray
+    output: str,
+    ids: Sequence[str],
+    documents: NDArray[np.int64],
+    tokens: NDArray[np.int64],
+    cohesion: FloatArray,
+    scores: Mapping[str, Sequence[float]],
 ) -> None:
-    facts = {
+    facts: dict[str, dict[str, Any]] = {
         arm: {"documents": int(documents[row]), "tokens": int(tokens[row]), "cohesion": round(float(cohesion[row]), 6)}
         for row, arm in enumerate(ids)
     }
+    if scores:
+        for row, arm in enumerate(ids):
+            facts[arm]["scores"] = {name: values[row] for name, values in scores.items()}
     (Path(output) / "stats.json").write_bytes(canonical_json(facts))
 
 
@@ -184,6 +232,7 @@ def _write_arms(
     centroids: FloatArray,
     shares: FloatArray,
     skills: Sequence[str],
+    scores: Mapping[str, Sequence[float]],
 ) -> None:
     columns = (*skills, UNTAGGED)
     table = {
@@ -192,8 +241,12 @@ def _write_arms(
         "centroid": [row.astype(np.float32).tolist() for row in centroids],
         "T": [[(columns[k], float(row[k])) for k in np.flatnonzero(row)] for row in shares],
     }
+    schema = ARMS_SCHEMA
+    if scores:
+        schema = schema.append(pa.field("scores", pa.map_(pa.string(), pa.float64())))
+        table["scores"] = [[(name, scores[name][row]) for name in sorted(scores)] for row in range(len(ids))]
     # a flipped bit in a pool must be found when it is read, not drawn
-    path, written = Path(output) / "arms.parquet", pa.table(table, schema=ARMS_SCHEMA)
+    path, written = Path(output) / "arms.parquet", pa.table(table, schema=schema)
     pq.write_table(written, path, compression="zstd", write_page_checksum=True)
 
 

@@ -20,7 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from prereq.graph.canonical import digest
-from prereq.graph.errors import TableError
+from prereq.jobs.stages.reference_files import checked_text, read_references
+from prereq.jobs.stages.reference_files import find_references as find_files
 from prereq.jobs.stages.runner import Bench, StageFile, StageResult, Task, run_stage
 from prereq.selector.corpus.decontamination import (
     DecontaminationConfig,
@@ -28,9 +29,7 @@ from prereq.selector.corpus.decontamination import (
     find_matches,
     index_references,
 )
-from prereq.selector.corpus.documents import SourceConfig, field_getter
-from prereq.selector.corpus.formats import Lost, read_rows
-from prereq.selector.corpus.inputs import InputFile, find_inputs, open_input
+from prereq.selector.corpus.inputs import InputFile
 
 LISTED = pa.schema(
     [
@@ -44,7 +43,6 @@ LISTED = pa.schema(
     ]
 )
 _INDEX = pa.schema([("hash", pa.uint64()), ("reference", pa.int64())])
-_MAX_RECORD_BYTES = 64 * 2**20  # of one reference
 _TEXTS_AT_ONCE = 512
 
 
@@ -84,7 +82,7 @@ def find_references(config: DecontaminationConfig) -> list[InputFile]:
     Raises:
         ConfigError: A path matches nothing.
     """
-    return find_inputs(SourceConfig(name="decontaminate", paths=config.paths))
+    return find_files("decontaminate", config.paths)
 
 
 def references_digest(config: DecontaminationConfig) -> str:
@@ -117,32 +115,10 @@ def _read(file: InputFile, config: DecontaminationConfig) -> Iterator[tuple[str,
         TableError: One cannot be read: a reference that is left out would be trained on in silence.
     """
     own = file.format in ("text", "stdlib")
-    text_field = "text" if own else config.text_field
-    get_text, get_id = field_getter(text_field), field_getter("id" if own else config.id_field)
-    try:
-        stream = open_input(file)
-    except (OSError, pa.ArrowException) as error:
-        raise TableError(f"decontaminate: {file.name} cannot be opened: {error}") from error
-    with stream:
-        rows = read_rows(
-            stream,
-            file.name,
-            file.format,
-            file.compression,
-            fields=[text_field, config.id_field],
-            required=[text_field],
-            max_bytes=_MAX_RECORD_BYTES,
-        )
-        for row in rows:
-            place = f"{file.name}:{row.line}" if row.line else file.name
-            if isinstance(row, Lost):
-                raise TableError(f"decontaminate: {place} cannot be read: {row.reason} ({row.detail}); mend the file")
-            text, name = get_text(row.fields), get_id(row.fields)
-            if not isinstance(text, str):
-                raise TableError(
-                    f"decontaminate: {place} has no text in the field {text_field!r}; set decontaminate.text_field"
-                )
-            yield (place if name is None else str(name)), text
+    text_field, id_field = ("text", "id") if own else (config.text_field, config.id_field)
+    for place, (text, name) in read_references(file, "decontaminate", [text_field, id_field], [text_field]):
+        found = checked_text(text, "decontaminate", place, text_field, "decontaminate.text_field")
+        yield (place if name is None else str(name)), found
 
 
 def filter_part(output: str, path: str, index_paths: Sequence[str], config: DecontaminationConfig) -> dict[str, int]:

@@ -78,7 +78,7 @@ def lay_out(
     """
     facts = FactsConfig(tokenizer, labelling.skills, tuple(sources) if layout.arms == "source" else ())
     gathered, chosen = set_aside(bench, parts, facts, holdout)
-    plan = choose_arms(bench, [part.vectors for part in parts], gathered, chosen, labelling, layout)
+    plan = choose_arms(bench, parts, gathered, chosen, labelling, layout)
     scattered = _scatter(bench, parts, plan, facts)
     written = _gather(bench, scattered, layout)
     return Layout(gathered, chosen, plan, scattered, written, _gather_holdout(bench, scattered, chosen, layout))

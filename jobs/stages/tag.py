@@ -119,15 +119,26 @@ def _space(
     """
     if not config.uses("descriptions"):
         return None, []
-    files = sorted((bench.stages / "embedding" / "fit").glob("*.*"))
-    model = [str(path) for path in files if path.name in ("words.json", "vectors.npy", "centre.npy")]
-    if embedded is None or embedded[1].method not in WORD_METHODS or len(model) != 3:
-        raise ConfigError(
-            "tagging.methods: descriptions needs an embedding of words that the build fits itself; set "
-            "embedding.method to fasttext or tfidf, or leave descriptions out"
-        )
+    model = word_model(bench, embedded[1] if embedded else None, "tagging.methods: descriptions")
+    assert embedded is not None  # or there is no model
     vectors = embedded[0].matching("part-")
-    return Space(tuple(model), tuple(file.path for file in vectors), embedded[1].max_characters), vectors
+    return Space(model, tuple(file.path for file in vectors), embedded[1].max_characters), vectors
+
+
+def word_model(bench: Bench, embedding: EmbeddingConfig | None, what: str) -> tuple[str, ...]:
+    """Files of the embedding's word model, by which other words than the documents' find their place.
+
+    Raises:
+        ConfigError: The embedding has none; `what` needs it.
+    """
+    files = sorted((bench.stages / "embedding" / "fit").glob("*.*"))
+    model = tuple(str(path) for path in files if path.name in ("words.json", "vectors.npy", "centre.npy"))
+    if embedding is None or embedding.method not in WORD_METHODS or len(model) != 3:
+        raise ConfigError(
+            f"{what} needs an embedding of words that the build fits itself; set embedding.method to "
+            f"{' or '.join(WORD_METHODS)}, or leave it out"
+        )
+    return model
 
 
 def _find_weak_labels(

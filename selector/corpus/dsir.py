@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from prereq.selector.corpus.keys import id_keys, seeded_order
+from prereq.selector.corpus.keys import KeyArray, id_keys, seeded_order
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -22,10 +22,10 @@ SMALLEST = 1e-8
 _WORDS = re.compile(r"\w+|[^\w\s]+")  # a word, or a run of punctuation
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=1 << 18)
 def bucket(gram: str, buckets: int = BUCKETS) -> int:
     """The bucket of an n-gram, words joined by single spaces: its sha256 as an integer, modulo the buckets."""
-    return int(hashlib.sha256(gram.encode()).hexdigest(), 16) % buckets
+    return int.from_bytes(hashlib.sha256(gram.encode()).digest()) % buckets
 
 
 def gram_counts(text: str, buckets: int = BUCKETS) -> tuple[IntArray, IntArray]:
@@ -65,15 +65,23 @@ class GramCounts:
 def importance(text: str, target: GramCounts, raw: GramCounts) -> float:
     """Log importance weight of a text, nats: sum over its n-grams of log(share in target) - log(share in raw).
 
-    Long documents reach larger weights; divide by the number of n-grams for a weight per n-gram.
+    Long documents reach larger weights; `weight` gives one per n-gram.
 
     Source:
         Xie et al. 2023, "Data Selection for Language Models via Importance Resampling", arXiv:2302.03169; code
         p-lambda/dsir (4802a1c): lower case, words and punctuation, one and two words, 10,000 buckets.
     """
-    kinds, counts = gram_counts(text, len(target.counts))
-    ratio = target.log_shares()[kinds] - raw.log_shares()[kinds]
-    return float((counts * ratio).sum())
+    return weight(text, target.log_shares() - raw.log_shares())
+
+
+def weight(text: str, ratio: FloatArray, *, per_gram: bool = False) -> float:
+    """As `importance`, from the log ratio of each bucket `(buckets,)`; with `per_gram` the mean over the n-grams.
+
+    A text without n-grams weighs 0: nothing speaks for it or against it.
+    """
+    kinds, counts = gram_counts(text, len(ratio))
+    total = float((counts * ratio[kinds]).sum())
+    return total / max(1, int(counts.sum())) if per_gram else total
 
 
 def resample(log_weights: FloatArray, ids: Sequence[str], count: int, seed: int) -> IntArray:
@@ -93,6 +101,12 @@ def resample(log_weights: FloatArray, ids: Sequence[str], count: int, seed: int)
     """
     if not 0 <= count <= len(log_weights) or len(ids) != len(log_weights):
         raise ValueError(f"resample: {count} of {len(log_weights)} documents")
-    uniform = (seeded_order(id_keys(ids), seed, "dsir") >> np.uint64(12)).astype(np.float64) + 0.5
-    noise = -np.log(-np.log(uniform / 2.0**52))
+    noise = gumbel_noise(id_keys(ids), seed, "dsir")
     return np.sort(np.argsort(-(log_weights + noise), kind="stable")[:count]).astype(np.int64)
+
+
+def gumbel_noise(keys: KeyArray, seed: int, purpose: str) -> FloatArray:
+    """Standard Gumbel noise of each document `(n,)`, a function of its key, the seed and the purpose."""
+    uniform = (seeded_order(keys, seed, purpose) >> np.uint64(12)).astype(np.float64) + 0.5
+    noise: FloatArray = -np.log(-np.log(uniform / 2.0**52))
+    return noise

@@ -30,6 +30,7 @@ class Arms:
         rows: int64 `(n,)`, documents in the pool per arm.
         skills: k skill ids, without `_none`.
         shares: T `(n, k + 1)`, columns `skills` then `_none`.
+        scores: Mean of each score of the pool's documents over the tokens of each arm, name -> float64 `(n,)`.
     """
 
     ids: tuple[str, ...]
@@ -37,6 +38,7 @@ class Arms:
     rows: IntArray
     skills: tuple[str, ...]
     shares: SkillShares
+    scores: Mapping[str, FloatArray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check that the parts fit together.
@@ -55,6 +57,9 @@ class Arms:
             object.__setattr__(self, name, array)
         if self.shares.n_arms != n or self.shares.columns != (*self.skills, NO_SKILL):
             raise ManifestError(f"arms.shares: {self.shares.shape} does not fit {n} arms and {len(self.skills)} skills")
+        for name, values in self.scores.items():
+            if values.shape != (n,) or not np.isfinite(values).all():
+                raise ManifestError(f"arms.scores.{name}: expected {n} finite numbers, got {values.tolist()[:8]}")
         if n == 0 or self.tokens.sum() == 0:
             raise ManifestError(
                 "the pool has no tokens in any arm; nothing can be drawn, check the corpus and its filters"

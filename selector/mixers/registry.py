@@ -1,7 +1,7 @@
 """The mixers by name: their parameters, and how one is made from a configuration."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from types import MappingProxyType
 from typing import Any
 
@@ -76,6 +76,21 @@ MIXERS: Mapping[str, MixerKind] = MappingProxyType(
     }
 )
 """Every mixer that a configuration can name."""
+
+
+# parameters that came after the first runs, with their defaults: a run that was begun before them stays the same run
+_LATER_PARAMETERS: Mapping[str, Mapping[str, Any]] = MappingProxyType({"static": {"score": None, "temperature": 1.0}})
+
+
+def identifying_parameters(name: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """All parameters of a mixer as plain values, defaults filled in, but for newer ones that are at their defaults.
+
+    Raises:
+        ConfigError: As `mixer_config`.
+    """
+    later = _LATER_PARAMETERS.get(name, {})
+    found = asdict(mixer_config(name, parameters))
+    return {key: value for key, value in found.items() if key not in later or value != later[key]}
 
 
 def mixer_config(name: str, parameters: Mapping[str, Any]) -> Any:

@@ -14,6 +14,7 @@ from prereq.graph.canonical import sha256_hex
 from prereq.graph.errors import ManifestError
 from prereq.selector.mixers.protocol import Arms
 from prereq.selector.mixers.shares import SkillShares
+from prereq.selector.mixers.simplex import FloatArray
 from prereq.selector.rounds.order import IntArray
 from prereq.selector.rounds.shape import misfit
 from prereq.selector.storage import Folder
@@ -88,7 +89,22 @@ class Pool:
             rows=np.array([layout.rows for layout in self.layouts], dtype=np.int64),
             skills=self.skills,
             shares=SkillShares.from_rows([rows[arm] for arm in ids], self.skills),
+            scores=self._scores(ids),
         )
+
+    def _scores(self, ids: tuple[str, ...]) -> dict[str, FloatArray]:
+        """Mean of each score per arm, by name; none in a pool without scores."""
+        table = self._read_arms("scores")
+        if "scores" not in table.column_names:
+            return {}
+        rows = dict(zip(table["id"].to_pylist(), map(dict, table["scores"].to_pylist()), strict=True))
+        names = sorted({name for row in rows.values() for name in row})
+        try:
+            return {name: np.array([rows[arm][name] for arm in ids], dtype=np.float64) for name in names}
+        except KeyError as error:
+            raise ManifestError(
+                f"{self.folder.path('arms.parquet')}: an arm has no score {error}; build the pool again"
+            ) from error
 
     def names(self) -> dict[str, str]:
         """Readable name per arm id."""
