@@ -46,6 +46,8 @@ NOISE = 0.02
 # mixers get the same rate; Skill-It with the right graph gains with every step of it, by 2 to 15 % from 2 to 4.
 LEARNING_RATE = 4.0
 LEARNING_RATES = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
+# Skill-It with the right graph, sharper and on the newest losses alone: how much of a gain needs no learning at all
+SHARPER = ({"learning_rate": 16.0}, {"learning_rate": 16.0, "window": 1}, {"learning_rate": 64.0, "window": 1})
 WRONG = DECLARED[1:]
 ROUNDING = 0.01  # what another processor's rounding may do to a median after 50 rounds
 
@@ -58,12 +60,13 @@ def final_loss(world: World, mixer: Mixer) -> float:
     return simulate(mixer, world.arms, world.truth, ROUNDS, config).final_loss
 
 
-def final_losses(world: World, learning_rate: float) -> dict[str, float]:
-    """Final losses of uniform, and of Skill-It and SkillBandit with every declared graph."""
+def final_losses(world: World, learning_rate: float, **bandit: Any) -> dict[str, float]:
+    """Final losses of uniform, and of Skill-It and SkillBandit (with further parameters) with every declared graph."""
     losses = {"uniform": final_loss(world, make_mixer("uniform", {}, world.arms, None))}
     for name in ("skill_it", "skill_bandit"):
         for kind in DECLARED:
-            mixer = make_mixer(name, {"learning_rate": learning_rate}, world.arms, world.declared(kind))
+            parameters = {"learning_rate": learning_rate} | (bandit if name == "skill_bandit" else {})
+            mixer = make_mixer(name, parameters, world.arms, world.declared(kind))
             losses[f"{name} {kind}"] = final_loss(world, mixer)
     return losses
 
@@ -95,13 +98,11 @@ def _spread(values: list[float]) -> dict[str, float]:
 
 
 def worlds_row(size: str) -> tuple[Values, dict[str, Any]]:
-    """The issue's row 4; `full` also shows other learning rates, the mixers' default among them."""
+    """The issue's row 4; `full` also shows other learning rates, and what sharper mixtures gain by themselves."""
     worlds = [make_world(seed) for seed in SEEDS]
-    tables = [
-        summarise(worlds, [final_losses(world, rate) for world in worlds], rate)
-        for rate in (LEARNING_RATES if size == "full" else (LEARNING_RATE,))
-    ]
-    main = next(table for table in tables if table["learning_rate"] == LEARNING_RATE)
+    losses = [final_losses(world, LEARNING_RATE) for world in worlds]
+    main = summarise(worlds, losses, LEARNING_RATE)
+    further = _further(worlds, losses) if size == "full" else {}
     values = {
         "bandit_vs_oracle_median": main["median"],
         "bandit_worse_than_uniform_worlds": float(main["worse_than_uniform"]),
@@ -115,7 +116,29 @@ def worlds_row(size: str) -> tuple[Values, dict[str, Any]]:
         uniform_median=(main["by_method"]["uniform"]["median"], ROUNDING),
         **by_skills,
     )
-    return values, {"tables": tables, "comparable": numbers}
+    return values, {"main": main, "comparable": numbers} | further
+
+
+def _further(worlds: list[World], losses: list[dict[str, float]]) -> dict[str, Any]:
+    """Other learning rates, SkillBandit in the units of Skill-It, and Skill-It with the right graph, but sharper."""
+    rates = [rate for rate in LEARNING_RATES if rate != LEARNING_RATE]
+    sharper = [
+        [final_loss(world, make_mixer("skill_it", parameters, world.arms, world.declared("right"))) for world in worlds]
+        for parameters in SHARPER
+    ]
+    best = [min(each) for each in zip(*sharper, [run["skill_it right"] for run in losses], strict=True)]
+    wrong = [run[f"skill_bandit {kind}"] / least for run, least in zip(losses, best, strict=True) for kind in WRONG]
+    return {
+        "rates": [summarise(worlds, [final_losses(world, rate) for world in worlds], rate) for rate in rates],
+        "not_relative": summarise(
+            worlds, [final_losses(world, LEARNING_RATE, relative=False) for world in worlds], LEARNING_RATE
+        ),
+        "sharper_oracles": [
+            parameters | _spread([a / run["skill_it right"] for a, run in zip(found, losses, strict=True)])
+            for parameters, found in zip(SHARPER, sharper, strict=True)
+        ],
+        "bandit_vs_best_of_them": _spread(wrong),
+    }
 
 
 def _worlds_digest(worlds: list[World]) -> str:

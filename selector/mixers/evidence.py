@@ -18,7 +18,7 @@ import numpy as np
 
 from prereq.selector.mixers.simplex import FloatArray, IntArray
 
-_RIDGE = 0.01  # pulls the first look at level and trust to the declared graph, in mean squares of the features
+_RIDGE = 0.001  # pulls the first look at level and trust to the declared graph, in mean squares of the features
 _LEAST_SCALE = 0.1  # kappa of a round is at least this share of the kappa of all rounds
 
 
@@ -147,7 +147,7 @@ def _expected(
     by_own, by_level, by_rest = np.linalg.solve(gram + size * (_RIDGE * pull + 1e-12 * np.eye(3)), moment).tolist()
     if by_own <= 0.0:
         return own + rest
-    return own + max(by_level / by_own, 0.0) * level + min(max(by_rest / by_own, 0.0), 1.0) * rest
+    return own + max(by_level / by_own, 0.0) * level + min(max(by_rest / by_own, -1.0), 1.0) * rest
 
 
 def own_features(shares: FloatArray, beliefs: Beliefs) -> tuple[FloatArray, FloatArray]:
@@ -158,24 +158,28 @@ def own_features(shares: FloatArray, beliefs: Beliefs) -> tuple[FloatArray, Floa
 
 
 def _groups(rows: Rows, beliefs: Beliefs, weight: float) -> Iterator[_Group]:
-    # a loss of exactly 0 has no relative drop; tokens count to the nearest power of two, which keeps the groups few
-    measured = (rows.tokens > 0) & (rows.losses > 0)
-    sizes = np.where(measured, np.round(np.log2(np.maximum(rows.tokens, 1.0))), -1.0).astype(np.int64)
-    kinds, member = np.unique(sizes.T, axis=0, return_inverse=True)
+    # a loss of 0 ends a span, by a drop of 1, and begins none; tokens count to the nearest power of two, which keeps
+    # the groups few. A kind is twice that power, plus 1 where the loss is 0; -1 where nothing was measured
+    sizes = np.round(np.log2(np.maximum(rows.tokens, 1.0))).astype(np.int64)
+    pattern = np.where(rows.tokens > 0, 2 * sizes + (rows.losses <= 0), -1)
+    kinds, member = np.unique(pattern.T, axis=0, return_inverse=True)
     member = member.reshape(-1)
     count = len(rows.shares)
+    rounds = np.arange(count)
     for index, kind in enumerate(kinds):
         reports = np.flatnonzero(kind >= 0)
-        if len(reports) < 2:
+        begins = kind[reports[:-1]] % 2 == 0
+        start, stop = reports[:-1][begins], reports[1:][begins]
+        if not start.size:
             continue
         columns = np.flatnonzero(member == index)
-        start, stop = reports[:-1], reports[1:]
-        rounds = np.arange(count)
         spans = ((rounds >= start[:, None]) & (rounds < stop[:, None])).astype(np.float64)
-        losses = rows.losses[np.ix_(reports, columns)]
-        drops = np.clip(1.0 - losses[1:] / losses[:-1], -1.0, 1.0)  # a spike must not outweigh everything else
-        variance = beliefs.noise**2 / 2.0 ** kind[reports] / weight
-        noise = np.diag(variance[:-1] + variance[1:]) - np.diag(variance[1:-1], 1) - np.diag(variance[1:-1], -1)
+        before, after = rows.losses[np.ix_(start, columns)], rows.losses[np.ix_(stop, columns)]
+        drops = np.clip(1.0 - after / before, -1.0, 1.0)  # a spike must not outweigh everything else
+        variance = beliefs.noise**2 / 2.0 ** (kind // 2) / weight  # of each report, where it measured
+        ends = np.arange(count + 1)
+        jumps = (ends == stop[:, None]).astype(np.float64) - (ends == start[:, None])
+        noise = np.einsum("nr,mr->nm", jumps * variance, jumps)
         age = beliefs.forgetting ** (-0.5 * (count - stop))
         yield _Group(columns=columns, spans=spans, last=stop - 1, drops=drops, noise=noise * np.outer(age, age))
 
@@ -267,16 +271,19 @@ def _rows_effect(
 
 
 def _two_scalars(gram: FloatArray, moment: FloatArray, beliefs: Beliefs) -> tuple[float, float]:
-    """Level >= 0 and trust in [0, 1] of largest posterior density: a box, so the best corner or edge is checked."""
+    """Level >= 0 and trust in [-1, 1] of largest posterior density: a box, so the best corner or edge is checked.
+
+    Below 0 the declared edges help less than what nobody declared, as in a graph that is the wrong way round.
+    """
     gram = gram + np.diag([1.0 / beliefs.level_sd**2, 1.0 / beliefs.trust_sd**2])
     moment = moment + np.array([0.0, 1.0 / beliefs.trust_sd**2])
     determinant = gram[0, 0] * gram[1, 1] - gram[0, 1] * gram[1, 0]
     level = (moment[0] * gram[1, 1] - gram[0, 1] * moment[1]) / determinant
     trust = (gram[0, 0] * moment[1] - gram[1, 0] * moment[0]) / determinant
-    if level >= 0.0 and 0.0 <= trust <= 1.0:
+    if level >= 0.0 and -1.0 <= trust <= 1.0:
         return float(level), float(trust)
-    edges = [(max((moment[0] - gram[0, 1] * fixed) / gram[0, 0], 0.0), fixed) for fixed in (0.0, 1.0)]
-    edges.append((0.0, min(max(moment[1] / gram[1, 1], 0.0), 1.0)))
+    edges = [(max((moment[0] - gram[0, 1] * fixed) / gram[0, 0], 0.0), fixed) for fixed in (-1.0, 1.0)]
+    edges.append((0.0, min(max(moment[1] / gram[1, 1], -1.0), 1.0)))
     return min(((float(a), float(b)) for a, b in edges), key=lambda point: _energy(gram, moment, point))
 
 

@@ -82,6 +82,16 @@ class LossHistory:
         first = max(usable - self.window, 0)
         return reduce_window(losses[first:usable], measured[first:usable], self.reduction)
 
+    def newest(self, state: State) -> tuple[FloatArray, int]:
+        """The newest loss of every skill `(m,)` among the reports that count, NaN where none has it; their number."""
+        losses, measured = self._rows(state)
+        usable = max(len(losses) - self.delay, 0)
+        first = max(usable - self.window, 0)
+        found = np.full(self.skills, np.nan)
+        for row in range(first, usable):
+            found = np.where(measured[row], losses[row], found)
+        return found, usable - first
+
     def _rows(self, state: State) -> tuple[FloatArray, BoolArray]:
         # a state that went through JSON holds lists, and an empty list has no second dimension
         shape = (-1, self.skills)

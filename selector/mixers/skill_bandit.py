@@ -42,6 +42,8 @@ class SkillBanditConfig:
     targets: tuple[str, ...] | None = None
     # draw only tokens of targets and of skills with a declared path to one; the rest is exactly 0 and stays untried
     mask: bool = False
+    # once drops are seen, count the newest losses, scaled to the first ones' sum: fresh, and no flatter as losses fall
+    relative: bool = True
     # how often each observed drop counts: 0 trusts the declared influence alone
     observation_weight: float = 1.0
     # standard deviations of influence added to the signal of an arm for what is uncertain about it
@@ -80,6 +82,7 @@ class SkillBanditConfig:
         check_choice("negatives", self.negatives, ("keep", "clip"))
         check_choice("base", self.base, ("tokens", "uniform"))
         check_flag("mask", self.mask)
+        check_flag("relative", self.relative)
         if self.targets is not None:
             object.__setattr__(self, "targets", check_ids("targets", self.targets))
 
@@ -87,13 +90,14 @@ class SkillBanditConfig:
 class SkillBandit:
     """Mixture over arms: p in proportion to base * exp(eta * T (E[A] l + bonus * sd(A l))).
 
-    l is the reduced loss of Skill-It. E[A] and sd are those of `evidence.posterior`, given the drops in loss that the
-    rounds in memory brought and the tokens per skill that were drawn in them; before any drop was seen E[A] is the
-    declared influence.
+    E[A] and sd are those of `evidence.posterior`, given the drops in loss that the rounds in memory brought and the
+    tokens per skill that were drawn in them; before any drop was seen E[A] is the declared influence. l is the reduced
+    loss of Skill-It until a drop was seen, then that of `relative_losses`.
 
     The state is of the size of the skills, never of the arms nor of A: `key`, `last_round`, the keys of `LossHistory`,
-    and of the last rounds `seen` and `weights` `(h + 1, m)` (losses and tokens behind them, 0 where not measured),
-    `shares` `(h, k + 1)` and `declared` `(h, m)`, as in `evidence.Rows`.
+    `first` `(m,)` (the first loss of each skill, 0 before it), and of the last rounds `seen` and `weights`
+    `(h + 1, m)` (losses and tokens behind them, 0 where not measured), `shares` `(h, k + 1)` and `declared` `(h, m)`,
+    as in `evidence.Rows`.
 
     Source:
         Ours; the signal is that of Chen et al. 2023, "Skill-it!", arXiv:2307.14430, the bonus that of Auer 2002, "Using
@@ -133,7 +137,8 @@ class SkillBandit:
         """No report yet."""
         m, k = self._influence.shape[1], self._influence.shape[0]
         rows = {"seen": np.zeros((0, m)), "weights": np.zeros((0, m)), "shares": np.zeros((0, k))}
-        return {"key": self._key, "last_round": None, "declared": np.zeros((0, m))} | rows | self._history.empty()
+        start: State = {"key": self._key, "last_round": None, "declared": np.zeros((0, m)), "first": np.zeros(m)}
+        return start | rows | self._history.empty()
 
     def update(self, state: State, observation: Observation) -> State:
         """Take in one report; `state` is unchanged. Losses move the signal, drops between reports the influence.
@@ -148,6 +153,8 @@ class SkillBandit:
         tokens = [observation.eval_tokens.get(skill, _TOKENS) for skill in self._columns]
         weights = np.where(np.isnan(row), 0.0, np.array(tokens, dtype=np.float64))
         new = self._history.add(state, row) | {"last_round": number}
+        start = np.asarray(state["first"], dtype=np.float64)
+        new["first"] = np.where((start > 0.0) | np.isnan(row), start, row)
         rows = self._rows(state)
         first = max(len(rows.losses) - self.config.memory, 0)  # the report before the oldest remembered round
         new["seen"] = np.vstack([rows.losses, np.where(np.isnan(row), 0.0, row)])[first:]
@@ -179,8 +186,12 @@ class SkillBandit:
     def _signal(self, state: State) -> tuple[FloatArray, Posterior | None]:
         self._check_key(state)
         losses = self._history.reduced(state)
-        per_skill = _times(self._influence, losses)
         fitted = posterior(self._rows(state), self._beliefs, self.config.observation_weight)
+        if fitted is not None and self.config.relative:
+            newest, reports = self._history.newest(state)
+            counted = 1 if self.config.reduction == "mean" else reports
+            losses = counted * relative_losses(newest, np.asarray(state["first"], dtype=np.float64))
+        per_skill = _times(self._influence, losses)
         if fitted is not None:
             per_skill = mean_times(fitted, per_skill, losses, self._beliefs)
         if self.config.bonus > 0.0:
@@ -212,6 +223,25 @@ class SkillBandit:
                 f"mixer state has the key {state.get('key')!r}, this configuration {self._key!r}: it was written with "
                 "other parameters, arms or influence ids; replay the feedback from `init`"
             )
+
+
+def relative_losses(newest: FloatArray, first: FloatArray) -> FloatArray:
+    """The newest losses, scaled so that they sum to what the same skills' first losses did.
+
+    Which arms help most does not depend on the unit of the losses, but exp(eta * signal) does: as losses fall it goes
+    flat. In these units it keeps the sharpness that the learning rate had at the start.
+
+    Args:
+        newest: `(m,)`, nats; NaN where not measured.
+        first: `(m,)`, nats; above 0 where a loss above 0 was ever measured.
+
+    Returns:
+        `(m,)`; 0 for a skill that was not measured, all 0 when nothing is left to learn.
+    """
+    measured = ~np.isnan(newest)
+    now = np.where(measured, newest, 0.0)
+    total, start = float(now.sum()), float(first[measured].sum())
+    return now * (start / total) if total > 0.0 and start > 0.0 else now
 
 
 def _times(influence: FloatArray, losses: FloatArray) -> FloatArray:

@@ -88,6 +88,19 @@ def test_mean_and_deviation_are_those_of_the_dense_formula(gaps, forgetting):
     np.testing.assert_allclose(deviation_times(fitted, losses, prior), np.sqrt(variance), rtol=1e-8, atol=1e-10)
 
 
+def test_a_loss_of_zero_is_a_drop_of_one_and_later_ones_of_that_skill_say_nothing():
+    prior = beliefs()
+    rows = run(0.2 * DECLARED, 8, noise=0.02, tokens=2048.0)
+    rows.losses[3:, 0] = 0.0
+    until = np.ones_like(rows.tokens)
+    until[4:, 0] = 0.0
+    stopped = Rows(losses=rows.losses * until, tokens=rows.tokens * until, shares=rows.shares, declared=rows.declared)
+    found, fitted = mean_matrix(rows, prior), posterior(rows, prior, 1.0)
+    assert fitted is not None
+    np.testing.assert_allclose(found, mean_matrix(stopped, prior), rtol=1e-12)
+    np.testing.assert_allclose(found, dense(stopped, prior, fitted.scale, fitted.trust, fitted.level)[0], rtol=1e-8)
+
+
 @pytest.mark.parametrize("gaps", [None, GAPS])
 def test_what_a_row_does_for_all_columns_is_learnt_from_all_of_them_together(gaps):
     prior = beliefs(row_sd=0.7)
@@ -159,6 +172,32 @@ def test_edges_that_explain_nothing_lose_their_weight_as_a_whole():
     fitted = posterior(Rows(losses=left, tokens=1e6 * np.ones_like(left), shares=shares, declared=declared), prior, 1.0)
     assert fitted is not None
     assert fitted.trust < 0.05
+
+
+def test_a_graph_the_wrong_way_round_is_trusted_below_zero():
+    skills = 12
+    edges = np.triu(np.full((skills, skills), 0.5), 1)
+    shares = np.random.default_rng(0).dirichlet(np.ones(skills), 8)
+    every = np.ones(skills)
+    prior = Beliefs(
+        variance=1e-4 * every,
+        own_row=np.arange(skills),
+        own=every,
+        known=every,
+        row_sd=0.0,
+        level_sd=0.3,
+        trust_sd=1.0,
+        noise=1.0,
+        forgetting=1.0,
+        smoothing=0.9,
+    )
+    left = np.cumprod(np.vstack([every, 1.0 - 0.2 * shares @ (np.eye(skills) + edges.T)]), axis=0)
+    rows = Rows(losses=left, tokens=1e6 + 0 * left, shares=shares, declared=shares @ (np.eye(skills) + edges))
+    fitted = posterior(rows, prior, 1.0)
+    assert fitted is not None
+    # level .5 for what is not declared, less the declared .5: the truth
+    assert fitted.trust == pytest.approx(-1.0, abs=0.15)
+    assert fitted.level == pytest.approx(0.5, abs=0.1)
 
 
 def test_nothing_to_learn_from_is_no_posterior():

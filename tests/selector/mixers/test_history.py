@@ -82,3 +82,14 @@ def test_a_state_that_went_through_lists_goes_on_with_the_same_bits():
     for row in ([0.1, 0.2], [GAP, 0.3], [1 / 3, 0.7]):
         state = history.add({key: value.tolist() for key, value in state.items()}, np.array(row))
     assert history.reduced(state).tolist() == remember(history, [0.1, 0.2], [GAP, 0.3], [1 / 3, 0.7]).tolist()
+
+
+def test_the_newest_loss_is_looked_for_in_the_reports_that_count():
+    history = LossHistory(skills=3, window=2, delay=1)
+    state = history.empty()
+    assert np.isnan(history.newest(state)[0]).all()
+    for row in ([9.0, 9.0, 9.0], [1.0, 2.0, np.nan], [3.0, np.nan, np.nan], [7.0, 7.0, 7.0]):
+        state = history.add(state, np.array(row))
+    newest, reports = history.newest(state)  # the last report does not count yet, the first one no more
+    np.testing.assert_array_equal(newest, [3.0, 2.0, np.nan])
+    assert reports == 2

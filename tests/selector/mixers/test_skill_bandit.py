@@ -114,6 +114,19 @@ def test_in_a_large_world_a_reversed_graph_is_given_up_and_uniform_is_beaten():
     assert found < even < simulate(misled, world.arms, world.truth, ROUNDS, config).final_loss
 
 
+def test_a_skill_whose_loss_is_gone_and_that_helps_no_other_is_left_though_the_graph_praises_it():
+    """In this world a round of one skill takes its whole loss; a reversed graph sends the first round to a leaf."""
+    world = make_world(1004)
+    assert world.speed > 1.0
+    parameters = {"learning_rate": 16.0, "relative": False}
+    mixer = make_mixer("skill_bandit", parameters, world.arms, world.declared("reversed"))
+    config = SimulatorConfig(relative_noise=0.02, seed=1004)
+    losses = simulate(mixer, world.arms, world.truth, ROUNDS, config).losses
+    even = simulate(make_mixer("uniform", {}, world.arms, None), world.arms, world.truth, ROUNDS, config)
+    assert losses[1].min() == 0.0
+    assert losses[-1].mean() < even.final_loss
+
+
 def test_the_bonus_goes_to_what_was_not_drawn():
     """Two skills of equal declared effect, one of them tried often: the other gets more."""
     ids = ("a", "b")
@@ -129,6 +142,26 @@ def test_the_bonus_goes_to_what_was_not_drawn():
             state = mixer.update(state, Observation(round=number, losses=losses, drawn_tokens=drawn))
         shares.append(mixer.mixture(state)[1])
     assert shares[1] > shares[0]
+
+
+def test_once_drops_are_seen_the_newest_losses_count_in_units_of_the_first():
+    """With evidence of no weight the influence stays as declared, and the mixture can be computed by hand."""
+    a0 = np.array([[1.0, 0.4, 0.0], [0.0, 1.0, 0.2], [0.0, 0.0, 1.0]])
+    parameters = {"observation_weight": 1e-12, "bonus": 0, "learning_rate": 0.3, "window": 2, "base": "uniform"}
+    losses = [(4.0, 2.0, 2.0), (2.0, 1.0, 1.5), (1.0, 0.5, 0.5), (0.5, 0.25, None)]
+    expected = [
+        (4.0, 2.0, 2.0),  # no drop yet: as in Skill-It
+        (32 / 4.5, 16 / 4.5, 24 / 4.5),  # the newest, times 8 / 4.5 as they began at 8, times two reports
+        (8.0, 4.0, 4.0),  # a quarter of the first ones: in their units nothing has changed, over two reports
+        (6.4, 3.2, 6.4),  # .5, .25 and the .5 that the third had a report before, times 8 / 1.25 and two reports
+    ]
+    mixer = make_mixer("skill_bandit", parameters, ARMS, Influence(IDS, IDS, a0))
+    state = mixer.init()
+    for number, (row, counted) in enumerate(zip(losses, expected, strict=True)):
+        report = Observation(round=number, losses=dict(zip(IDS, row, strict=True)), drawn_tokens=np.ones(3))
+        state = mixer.update(state, report)
+        logits = 0.3 * a0 @ np.array(counted)
+        np.testing.assert_allclose(mixer.mixture(state), np.exp(logits) / np.exp(logits).sum(), rtol=1e-6)
 
 
 def test_diagnostics_tell_how_far_the_graph_is_trusted():
@@ -179,7 +212,7 @@ def test_the_state_stops_growing_and_what_is_older_than_the_memory_does_not_coun
             state = mixer.update(state, report)
         assert len(state["shares"]) == 4
         assert len(state["seen"]) == 5
-        ends.append(frozen(state))
+        ends.append(frozen({key: value for key, value in state.items() if key != "first"}))  # the losses' unit stays
     assert ends[0] == ends[1]
 
 
