@@ -1,10 +1,13 @@
 """Weights by arm and by skill."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from prereq.graph.errors import ConfigError
 from prereq.selector.mixers import NO_SKILL, Arms, SkillShares, make_mixer
+from prereq.selector.mixers.registry import identifying_parameters
 
 ROWS = [{"loops": 0.5, NO_SKILL: 0.5}, {"loops": 0.5, "classes": 0.5}, {NO_SKILL: 1.0}]
 ARMS = Arms(
@@ -63,3 +66,51 @@ def test_weights_as_large_as_floats_go_are_normalised_all_the_same():
 def test_weights_that_cannot_be_honoured_are_refused(parameters, message):
     with pytest.raises(ConfigError, match=message):
         mixture(parameters)
+
+
+def scored(values, tokens=(60, 20, 20)):
+    return replace(ARMS, tokens=np.array(tokens), scores={"good": np.array(values)})
+
+
+def by_score(arms, **parameters):
+    mixer = make_mixer("static", {"score": "good", **parameters}, arms, None)
+    return mixer.mixture(mixer.init())
+
+
+def test_by_score_an_arm_is_drawn_by_its_tokens_times_the_exponential_of_its_standing():
+    # mean .6 * 0 + .4 * 1 = .4, deviation sqrt(.24)
+    standing = (np.array([0.0, 1.0, 1.0]) - 0.4) / np.sqrt(0.24)
+    for temperature in (1.0, 2.0):
+        weights = np.array([0.6, 0.2, 0.2]) * np.exp(standing / temperature)
+        found = by_score(scored([0.0, 1.0, 1.0]), temperature=temperature)
+        np.testing.assert_allclose(found, weights / weights.sum(), rtol=1e-13)
+    np.testing.assert_allclose(by_score(scored([-7.0, 3.0, 3.0])), by_score(scored([0.0, 1.0, 1.0])), rtol=1e-13)
+
+
+def test_equal_scores_and_a_high_temperature_leave_the_pools_mixture():
+    np.testing.assert_allclose(by_score(scored([0.1 + 0.2, 0.3, 0.3])), [0.6, 0.2, 0.2], rtol=1e-13)
+    np.testing.assert_allclose(by_score(scored([0.0, 1.0, 5.0]), temperature=1e9), [0.6, 0.2, 0.2], rtol=1e-8)
+
+
+def test_cutting_an_arm_in_two_of_one_score_changes_no_weight_beside():
+    cut = by_score(scored([0.0, 2.0, 2.0]))
+    whole = by_score(scored([0.0, 2.0, 2.0], tokens=(60, 40, 0)))
+    np.testing.assert_allclose([cut[0], cut[1] + cut[2]], [whole[0], whole[1]], rtol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"score": "god"}, r"score is 'god'; scores of this pool: good; did you mean 'good'"),
+        ({"score": "good", "temperature": 0.0}, "temperature is 0.0; expected a number >= 1e-06"),
+        ({"score": "good", "arms": {"c0": 1.0}}, "either `arms` or `skills`"),
+    ],
+)
+def test_scores_that_cannot_be_drawn_by_are_refused(parameters, message):
+    with pytest.raises(ConfigError, match=message):
+        make_mixer("static", parameters, scored([0.0, 1.0, 2.0]), None)
+
+
+def test_a_run_of_before_scores_is_still_the_same_run():
+    assert identifying_parameters("static", {"arms": {"c0": 1.0}}) == {"arms": {"c0": 1.0}, "skills": None}
+    assert identifying_parameters("static", {"score": "good"}) == {"arms": None, "skills": None, "score": "good"}
