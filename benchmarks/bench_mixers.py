@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 from comparison import comparable, compare, say
+from mixers_addition import addition_row
 from recording import bars, record
 
 from prereq.graph.canonical import digest
@@ -309,7 +310,7 @@ def cost_row(size: str) -> tuple[Values, dict[str, Any]]:
 
 # ---------------------------------------------------------------------------------------------- the program
 
-ROWS: dict[str, Row] = {"worlds": worlds_row, "cost": cost_row}
+ROWS: dict[str, Row] = {"worlds": worlds_row, "cost": cost_row, "addition": addition_row}
 
 
 def _compared(details: dict[str, Any]) -> dict[str, Any]:

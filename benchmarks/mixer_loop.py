@@ -86,10 +86,15 @@ def train_in_rounds(
         done: (steps so far, losses) -> whether to stop.
     """
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=schedule.learning_rate, betas=(0.9, 0.98), weight_decay=schedule.weight_decay
+        model.parameters(),
+        lr=schedule.learning_rate,
+        betas=(0.9, 0.98),
+        weight_decay=schedule.weight_decay,
+        fused=True,
     )
     curve, step = Curve([0], [answer_losses(model, validation)], []), 0
-    state = _told(mixer, mixer.init(), None, curve.losses[0], reports, np.zeros(len(arms.ids)))
+    answers = {skill: len(validation[skill]) for skill in reports}
+    state = _told(mixer, mixer.init(), None, curve.losses[0], answers, np.zeros(len(arms.ids)))
     for number in range(schedule.rounds):
         rng = np.random.default_rng([seed, number])
         mixture = mixer.mixture(state)
@@ -105,7 +110,7 @@ def train_in_rounds(
                 if done(step, curve.losses[-1]):
                     return curve
         found = curve.losses[-1] if curve.steps[-1] == step else answer_losses(model, validation)
-        state = _told(mixer, state, number, found, reports, counts.astype(np.float64))
+        state = _told(mixer, state, number, found, answers, counts.astype(np.float64))
     return curve
 
 
@@ -121,9 +126,14 @@ def _step(
 
 
 def _told(
-    mixer: Mixer, state: dict[str, Any], number: int | None, losses: Losses, reports: Sequence[str], drawn: np.ndarray
+    mixer: Mixer,
+    state: dict[str, Any],
+    number: int | None,
+    losses: Losses,
+    answers: Mapping[str, int],
+    drawn: np.ndarray,
 ) -> dict[str, Any]:
     if not mixer.uses_feedback:
         return state
-    seen = {skill: losses[skill] for skill in reports}
-    return mixer.update(state, Observation(round=number, losses=seen, drawn_tokens=drawn))
+    seen = {skill: losses[skill] for skill in answers}
+    return mixer.update(state, Observation(round=number, losses=seen, eval_tokens=answers, drawn_tokens=drawn))
