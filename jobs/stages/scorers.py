@@ -2,7 +2,7 @@
 
 dsir     ratio.npy                                        log ratio of each bucket of n-grams, nats
 mass     skills.npy, mean.npy, adjacency.npy              vectors of the skills, of the mean document; the graph A
-quality  bayes.json, *.npy (`bayes_model`)                the classifier; counts say how it did where it did not learn
+quality  quality.json, bayes.json, *.npy                  the classifier; counts say how it did where it did not learn
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,14 +19,13 @@ from prereq.graph.errors import TableError
 from prereq.graph.skill import Skill, nearest
 from prereq.jobs.stages.reference_files import read_references, read_texts
 from prereq.jobs.stages.tagger import part_vectors
-from prereq.selector.corpus.bayes_model import BayesModel
 from prereq.selector.corpus.descriptions import description_vectors, similarities
 from prereq.selector.corpus.dsir import GramCounts, weight
 from prereq.selector.corpus.embedding import EmbeddingModel
 from prereq.selector.corpus.inputs import InputFile
 from prereq.selector.corpus.keys import id_keys, seeded_order
 from prereq.selector.corpus.mass import CooccurrenceGraph
-from prereq.selector.corpus.quality import fit_quality, quality_scores
+from prereq.selector.corpus.quality import QualityModel, fit_quality, quality_scores
 from prereq.selector.corpus.scoring import ScoreConfig
 
 FloatArray = NDArray[np.float64]
@@ -91,7 +90,7 @@ def load_scorer(folder: Path, config: ScoreConfig) -> ScoreTexts:
             [weight(text[: config.characters], ratio, per_gram=config.per_gram) for text in texts.to_pylist()]
         )
     if config.method == "quality":
-        model = BayesModel.from_files({path.name: path.read_bytes() for path in sorted(folder.iterdir())})
+        model = QualityModel.from_files({path.name: path.read_bytes() for path in sorted(folder.iterdir())})
         return lambda texts, vectors: quality_scores(model, texts.to_pylist(), config.characters)
     return _mass_scorer(folder, config)
 

@@ -103,11 +103,11 @@ def fit_calibration(model: BayesModel, examples: Sequence[Example], config: Tagg
     if yes in (0, len(right)):
         return 1.0, 0.0
     target = np.where(right, (yes + 1) / (yes + 2), 1 / (len(right) - yes + 2))
-    a, b = _logistic(x, target)
+    a, b = logistic(x, target)
     return (a, b) if a > 0 else (1.0, 0.0)
 
 
-def _logistic(x: FloatArray, target: FloatArray) -> tuple[float, float]:
+def logistic(x: FloatArray, target: FloatArray) -> tuple[float, float]:
     """Maximum likelihood of target ~ 1 / (1 + exp(-(a x + b))) by Newton's method, halving steps that do not help."""
     design = np.stack([x, np.ones_like(x)], axis=1)
     value = np.array([0.0, float(np.log(target.mean() / (1 - target.mean())))])

@@ -7,11 +7,11 @@ import numpy as np
 
 from prereq.selector.corpus.bayes_classifier import (
     BayesScorer,
-    _logistic,
     families,
     fit_bayes,
     fit_calibration,
     fit_sharpness,
+    logistic,
 )
 from prereq.selector.corpus.bayes_model import train
 from prereq.selector.corpus.skill_classifier import Example
@@ -85,7 +85,7 @@ def test_logistic_fit_meets_its_closed_form() -> None:
     """With one x per class of outcomes the fit passes through the logits of the two rates."""
     x = np.repeat([0.0, 2.0], 100)
     target = np.concatenate([np.arange(100) < 20, np.arange(100) < 80]).astype(float)
-    a, b = _logistic(x, target)
+    a, b = logistic(x, target)
     np.testing.assert_allclose([b, 2 * a + b], [math.log(0.25), math.log(4)], rtol=1e-6)
 
 

@@ -1,12 +1,14 @@
 """The quality classifier: what it tells apart, and that it is a function of its examples."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 
 from prereq.graph.errors import TableError
 from prereq.selector.corpus.quality import fit_quality, quality_scores
 
-WORDS = [f"w{number}" for number in range(60)]
+WORDS = ["".join(pair) for pair in product("bcdfgh", "aeiouyklmn")]
 
 
 def texts(seed: int, first: int, count: int = 60) -> list[str]:
