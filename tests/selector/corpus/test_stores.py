@@ -118,6 +118,18 @@ def test_documents_are_read_as_from_a_folder(bucket: tuple[Any, str], tmp_path: 
     assert result.counts["rejected"] == 1
 
 
+def test_a_large_object_is_read_in_pieces(bucket: tuple[Any, str], tmp_path: Path):
+    bench = Bench(stages=tmp_path, executor=InProcessExecutor(), progress=Progress(quiet=True), seed=1)
+    lines = [b'{"id": "d%d", "text": "%s"}\n' % (number, b"x" * 5_000) for number in range(500)]
+    write(bucket[0], f"{bucket[1]}/large/a.jsonl", b"".join(lines))
+    source = SourceConfig(name="s", paths=(f"s3://{bucket[1]}/large",))
+    result = ingest(bench, [source], IngestConfig(part_mib=1))
+    rows = [row for part in result.matching("part-") for row in pq.read_table(part.path).to_pylist()]
+    assert len(result.tasks) == 3
+    assert [row["id"] for row in rows] == [f"d{number}" for number in range(500)]
+    assert [int(row["place"].rpartition(":")[2]) for row in rows] == list(range(1, 501))
+
+
 def test_parquet_and_arrow_lie_in_stores_too(bucket: tuple[Any, str]):
     import pyarrow as pa
 
