@@ -2,10 +2,11 @@
 
     python benchmarks/bench_corpus.py --out DIR --corpus DIR --peers DIR [--data DIR] [--size check|full] [--rows ...]
 
-`--corpus` and `--peers` name the prepared corpus and the peers' environments, `--data` the real data sets (default
-$PREREQ_DATA, else ../shared/data); the program exits 2 with one line when one is missing that a row reads. Writes
-params.json (with sha256 of every input file), metrics.json (`bars`: {name, value, unit, bar, holds}, `rows`: every run)
-and env.json, and each row's own numbers to rows/NAME.json as soon as it ends; exits 1 when a bar is missed.
+`--runs N` takes medians of N in place of what the size says. `--corpus` and `--peers` name the prepared corpus and
+the peers' environments, `--data` the real data sets (default $PREREQ_DATA, else ../shared/data); the program exits 2
+with one line when one is missing that a row reads. Writes params.json (with sha256 of every input file), metrics.json
+(`bars`: {name, value, unit, bar, holds}, `rows`: every run) and env.json, and each row's own numbers to
+rows/NAME.json as soon as it ends; exits 1 when a bar is missed.
 How to add a row: corpus_rows.py.
 """
 
@@ -50,6 +51,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--size", choices=("check", "full"), default="check")
     parser.add_argument("--rows", nargs="+", metavar="NAME")
     parser.add_argument("--documents", type=int, default=5_000_000, help="of the row scale")
+    parser.add_argument(
+        "--runs", type=int, help="of each kind to take medians of; default: what the size says, 5 in full"
+    )
     return parser.parse_args(arguments)
 
 
@@ -60,7 +64,7 @@ def run_row(name: str, row: Row, options: argparse.Namespace) -> tuple[Values, d
     with tempfile.TemporaryDirectory(prefix=f"bench-{name}-") as scratch:
         folders = {need: (getattr(options, need) or Path()).resolve() for need in ("corpus", "peers", "data")}
         values, details = row.run(
-            Context(size=options.size, scratch=Path(scratch), documents=options.documents, **folders)
+            Context(size=options.size, scratch=Path(scratch), documents=options.documents, runs=options.runs, **folders)
         )
     details = {"wall_seconds": round(time.monotonic() - start, 1), **details}
     out = options.out / "rows"
@@ -87,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"bench_corpus: {error}", file=sys.stderr)
         return 2
     inputs = {need: digests(getattr(options, need)) for need in needs if need != "peers"}
-    params = {"size": options.size, "rows": list(rows), "inputs_sha256": inputs}
+    params = {"size": options.size, "runs": options.runs, "rows": list(rows), "inputs_sha256": inputs}
     return record(options.out, params, {"bars": bars("corpus", values), "values": values, "rows": details})
 
 

@@ -36,10 +36,11 @@ class Context:
     data: Path  # the real data sets, one folder each
     scratch: Path  # an empty folder of this row
     documents: int = 5_000_000  # of the row `scale`
+    runs: int | None = None  # of each kind, in place of what the size says
 
     def repeats(self, check: int, full: int = 5) -> int:
         """Runs of each kind to take the median of."""
-        return check if self.size == "check" else full
+        return self.runs or (check if self.size == "check" else full)
 
     def peer(self, name: str) -> Path:
         """The Python of a peer's environment; an error naming it when it is not there."""
