@@ -186,6 +186,15 @@ def test_a_large_file_is_cut_and_its_pieces_give_the_documents_and_rejects_of_th
     assert run(here, source(), stages="cut", part_mib=1).skipped == len(cut.tasks)
 
 
+def test_more_pieces_than_row_groups_leave_some_empty(here: Path):
+    rows = [{"id": f"d{number}", "text": "word " * 40 + str(number)} for number in range(20_000)]
+    table = pa.Table.from_pylist(rows)
+    pq.write_table(table, "a.parquet", row_group_size=15_000, compression="none", use_dictionary=False)
+    result = run(here, source(), part_mib=1)
+    assert len(result.tasks) >= 4
+    assert [(row["id"], row["text"]) for row in documents(result)] == [(row["id"], row["text"]) for row in rows]
+
+
 def test_a_large_file_stays_whole_where_it_cannot_be_read_from_the_middle(here: Path):
     rng = random.Random(1)
     rows = [{"id": f"d{number}", "text": rng.randbytes(600).hex()} for number in range(3_000)]
