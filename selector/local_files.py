@@ -66,14 +66,15 @@ class LocalFiles:
         except FileNotFoundError:  # another process swept the temporary file, thinking its writer dead
             return self._take(name, data)
 
-    def replace(self, name: str, data: bytes) -> None:
+    def replace(self, name: str, data: bytes, durable: bool) -> None:
         """Write a file whole, in place of an older one."""
         path = self.shown(name)
         try:
-            os.replace(self._write_temporary(path, data), path)
+            os.replace(self._write_temporary(path, data, durable), path)
         except FileNotFoundError:  # swept, as in `commit`
-            os.replace(self._write_temporary(path, data), path)
-        _fsync_folder(os.path.dirname(path))
+            os.replace(self._write_temporary(path, data, durable), path)
+        if durable:
+            _fsync_folder(os.path.dirname(path))
 
     def delete(self, name: str) -> None:
         """Delete a file."""
@@ -123,7 +124,7 @@ class LocalFiles:
         _fsync_folder(os.path.dirname(path))
         return True
 
-    def _write_temporary(self, path: str, data: bytes) -> str:
+    def _write_temporary(self, path: str, data: bytes, durable: bool = True) -> str:
         folder = os.path.dirname(path)
         try:
             _make_folders(folder)
@@ -132,7 +133,8 @@ class LocalFiles:
                 with open(temporary, "xb") as file:
                     file.write(data)
                     file.flush()
-                    os.fsync(file.fileno())
+                    if durable:
+                        os.fsync(file.fileno())
             except OSError:
                 Path(temporary).unlink(missing_ok=True)
                 raise

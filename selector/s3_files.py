@@ -47,7 +47,7 @@ class S3Files(StoreFiles):
         self._prove()
         return self._create(name, data)
 
-    def replace(self, name: str, data: bytes) -> None:
+    def replace(self, name: str, data: bytes, durable: bool) -> None:
         """Write an object, in place of an older one."""
         with self._asking(name, "written"):
             self._client().put_object(Bucket=self._bucket, Key=self._object(name), Body=data, ContentMD5=_md5(data))

@@ -26,7 +26,7 @@ class Files(Protocol):
     def open(self, name: str) -> Any: ...
     def names(self, sub: str) -> list[str]: ...
     def commit(self, name: str, data: bytes) -> bool: ...
-    def replace(self, name: str, data: bytes) -> None: ...
+    def replace(self, name: str, data: bytes, durable: bool) -> None: ...
     def delete(self, name: str) -> None: ...
     def sweep(self, sub: str, older_than_s: float) -> list[str]: ...
     def check_writable(self) -> None: ...
@@ -101,9 +101,15 @@ class Folder:
         """
         return self._files.commit(self._checked(name), data)
 
-    def replace(self, name: str, data: bytes) -> None:
-        """Write a file whole, in place of an older one if there is one."""
-        self._files.replace(self._checked(name), data)
+    def replace(self, name: str, data: bytes, *, durable: bool = True) -> None:
+        """Write a file whole, in place of an older one if there is one.
+
+        Args:
+            name: The file.
+            data: Its content.
+            durable: False: do not wait until it is on disk; a power failure may leave the file empty, or the older one.
+        """
+        self._files.replace(self._checked(name), data, durable)
 
     def delete(self, name: str) -> None:
         """Delete a file; FileNotFoundError when it is not there."""

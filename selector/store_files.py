@@ -80,7 +80,7 @@ class StoreFiles:
         """Refused."""
         self._refuse("write to")
 
-    def replace(self, name: str, data: bytes) -> None:
+    def replace(self, name: str, data: bytes, durable: bool) -> None:
         """Refused."""
         self._refuse("write to")
 

@@ -21,7 +21,7 @@ from prereq.selector.storage import Folder
 Verify = Literal["sha256", "size"]
 _BLOCK = 2**20  # bytes hashed at a time
 _KEPT = 3  # buffers kept beside the newest
-_THREADED = 2**18  # bytes from which a second thread is worth its start
+_THREADED = 2**21  # bytes from which a second thread is worth its start: it cost as much as it saved at 2**20
 
 
 class _Buffers:

@@ -83,7 +83,7 @@ class Clock:
             at=round_s(time.time()),
         )
         name = SAMPLER if self._name is None else f"progress/{_READER}{self._name}.json"
-        self._run.replace(name, canonical_json(asdict(value)))
+        self._run.replace(name, canonical_json(asdict(value)), durable=False)  # a loop would wait for the disk
 
 
 def round_s(seconds: float) -> float:
@@ -92,7 +92,7 @@ def round_s(seconds: float) -> float:
 
 
 def read_progress(run: Folder, name: str) -> Progress | None:
-    """One file below `progress/`, or None when it is not there.
+    """One file below `progress/`, or None when it is not there or empty.
 
     Raises:
         ManifestError: It is not of the format.
@@ -101,6 +101,8 @@ def read_progress(run: Folder, name: str) -> Progress | None:
         data = run.read(name)
     except FileNotFoundError:
         return None
+    if not data:
+        return None  # as a power failure leaves it, since nobody waits for it to be on disk
     where = run.path(name)
     advice = "delete it: it is written again"
     try:

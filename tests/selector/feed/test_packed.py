@@ -11,10 +11,10 @@ import pytest
 
 from prereq.graph.canonical import canonical_json, sha256_hex
 from prereq.graph.errors import ConfigError, ManifestError
-from prereq.selector.feed import Batch, Feed
+from prereq.selector.feed import Batch, Feed, shard_file
 from prereq.selector.feed.window import Window
 from prereq.selector.rounds.config import SamplerConfig
-from prereq.selector.rounds.groups import digest_ranges
+from prereq.selector.rounds.groups import digest_ranges, range_digest
 from prereq.selector.rounds.manifest import RoundManifest, Shard, manifest_name, round_folder
 from prereq.selector.rounds.samples import SamplesConfig
 from prereq.selector.rounds.shards import DrawnRound, encode_shards
@@ -192,6 +192,15 @@ def test_digests_of_ranges_cover_all_but_the_magic_word(packed_run: Path) -> Non
         changed = bytearray(data)
         changed[at] ^= 1
         assert digest_ranges(bytes(changed)) != (groups, footer)
+
+
+def test_two_threads_hash_many_bytes_in_the_order_of_their_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
+    ranges = [memoryview(bytes([n]) * (10 + n)) for n in range(5)]
+    expected = [range_digest(data) for data in ranges]
+    assert shard_file._digests(ranges) == expected
+    monkeypatch.setattr(shard_file, "_THREADED", 50)
+    assert shard_file._digests(ranges) == expected
+    assert shard_file._digests(ranges[:1]) == expected[:1]
 
 
 def test_batches_as_rectangles_and_in_micro_batches(packed_run: Path) -> None:

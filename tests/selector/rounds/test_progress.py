@@ -1,6 +1,7 @@
 """Backpressure counts from where readers are; checkpoints, progress and reports all say so."""
 
 import json
+import os
 
 import pytest
 
@@ -72,6 +73,20 @@ def test_both_sides_write_their_pace_and_a_damaged_file_is_named(make_driver):
     put(run, SAMPLER, {"format": "prereq.progress/1"})
     with pytest.raises(ManifestError, match=r"sampler.json: is not a prereq.progress/1 file; delete it"):
         read_progress(run.run, SAMPLER)
+
+
+def test_progress_waits_for_no_disk_and_an_empty_file_is_as_none(make_driver, monkeypatch):
+    """It is written on the loop's way; a power failure may then leave it empty."""
+    run = make_driver(mixer="uniform", rounds=2)
+    run.sampler().run()
+    synced = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    assert len(list(Feed(run.folder))) == 8
+    assert synced == []
+    assert readers_progress(run.run)["trainer"].round == 2
+    (run.folder / "progress/reader-trainer.json").write_bytes(b"")
+    assert readers_progress(run.run) == {}
+    assert slowest_place(run.run) == 0
 
 
 def test_stall_share_is_waiting_over_time():
