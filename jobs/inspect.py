@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from prereq.graph.errors import ConfigError, ManifestError
 from prereq.jobs.facts import mean
 from prereq.jobs.pace import pace, pace_facts, staleness
+from prereq.jobs.padding import of_round, padding_facts, padding_line
 from prereq.jobs.summary import pool_counts, pool_notes
 from prereq.jobs.table import printable
 from prereq.jobs.verify import Findings, verify_pool, verify_run
@@ -70,6 +71,7 @@ def run_facts(path: str) -> dict[str, Any]:
         "documents": sum(manifest.documents for manifest in chain),
         "tokens": sum(manifest.tokens for manifest in chain),
         "bytes": sum(manifest.bytes for manifest in chain),
+        "padding": padding_facts(chain),
         "last": chain[-1].sha256 if chain else None,
         "mixture": chain[-1].mixture["skills"] if chain else {},
         "done": None if done is None else done.reason,
@@ -130,6 +132,7 @@ def describe_run(facts: Mapping[str, Any]) -> list[str]:
         "pool": facts["pool"],
         "rounds": f"{facts['rounds']:,}: {facts['documents']:,} documents, {facts['tokens']:,} tokens, "
         f"{facts['bytes']:,} bytes" + (f"; shards of {len(facts['deleted'])} deleted" if facts["deleted"] else ""),
+        **({"packing": padding_line(facts["padding"])} if facts["padding"] else {}),
         "mixture": _largest(facts["mixture"]),
         "reports": (" and ".join(told) or "none")
         + (f"; newest mean loss {loss:.4f}" if loss is not None else "")
@@ -211,7 +214,7 @@ def _number(name: str) -> int | Literal["initial"] | None:
 def _round_line(manifest: RoundManifest, stale: str) -> str:
     applied = ", ".join(str(entry["round"]) for entry in manifest.feedback) or "none"
     return printable(
-        f"round {manifest.round}: {manifest.documents:,} documents, {manifest.tokens:,} tokens, "
+        f"round {manifest.round}: {manifest.documents:,} documents, {manifest.tokens:,} tokens{of_round(manifest)}, "
         f"reports applied: {applied} ({stale}); {_largest(manifest.mixture['skills'], most=3)}"
     )
 

@@ -16,6 +16,7 @@ from prereq.graph.influence import encode_influence
 from prereq.graph.load import decode_graph
 from prereq.graph.skill_graph import SkillGraph
 from prereq.jobs.config import RunConfig, read_influence
+from prereq.jobs.padding import of_round
 from prereq.selector.corpus.tokens import make_tokenizer, tokenizer_identity
 from prereq.selector.mixers import Mixer, make_mixer, sharpness_warning
 from prereq.selector.mixers.registry import identifying_parameters
@@ -108,8 +109,8 @@ def tell(kind: str, facts: dict[str, Any], out: Callable[[str], None] = say) -> 
         applied = ", ".join(str(entry["round"]) for entry in manifest.feedback) or "none"
         warning = sharpness_warning(diagnostics)
         out(
-            f"round {manifest.round}: {manifest.documents:,} documents, {manifest.tokens:,} tokens, "
-            f"feedback applied: {applied}, logit range {diagnostics['logit_range']:.2f}, "
+            f"round {manifest.round}: {manifest.documents:,} documents, {manifest.tokens:,} tokens"
+            f"{of_round(manifest)}, feedback applied: {applied}, logit range {diagnostics['logit_range']:.2f}, "
             f"waited {facts['waited_s']:.1f} s so far" + (f"; {warning}" if warning else "")
         )
     elif kind == "waiting":
