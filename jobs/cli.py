@@ -119,6 +119,8 @@ def make_parser() -> argparse.ArgumentParser:
             if verb.name == "inspect":
                 added.add_argument("--verify", action="store_true", help="check every digest; exit 2 where one fails")
                 added.add_argument("--follow", action="store_true", help="a line per round and report until the end")
+                added.add_argument("--diversity", action="store_true", help="Vendi scores of the pool and every round")
+                added.add_argument("--orders", default="1,2,inf", metavar="q,...", help="of the Vendi scores")
     _add_solve(verbs)
     _add_graph(verbs, shared)
     return parser

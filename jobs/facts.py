@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from prereq.graph.skill_graph import SkillGraph
@@ -47,6 +47,7 @@ class ArmSummary:
     share: float  # of all tokens drawn
     epochs: float | None  # drawn documents over documents in the pool
     cohesion: float | None = None  # mean cosine of its documents to its centre; None: unknown
+    scores: Mapping[str, float] = field(default_factory=dict)  # mean of each score over its tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,16 +1,19 @@
-"""`prereq inspect`: what a pool or a run holds, in a few lines or as JSON; whether every digest holds; a run live.
+"""`prereq inspect`: what a pool or a run holds, in lines or as JSON; whether digests hold; a run live; diversity.
 
 Only reads. Exit code 2 when `--verify` finds something that does not hold.
 """
 
 import argparse
 import json
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from prereq.graph.errors import ConfigError, ManifestError
-from prereq.jobs.facts import mean
+from prereq.jobs.diversity import describe, find_vectors, measure, plain
+from prereq.jobs.drawn import drawn_by_skill
+from prereq.jobs.facts import mean, variation
 from prereq.jobs.pace import pace, pace_facts, staleness
 from prereq.jobs.padding import of_round, padding_facts, padding_line
 from prereq.jobs.summary import pool_counts, pool_notes
@@ -74,6 +77,7 @@ def run_facts(path: str) -> dict[str, Any]:
         "padding": padding_facts(chain),
         "last": chain[-1].sha256 if chain else None,
         "mixture": chain[-1].mixture["skills"] if chain else {},
+        **_drawn_facts(run, chain),
         "done": None if done is None else done.reason,
         "reports": {
             "initial": "initial.json" in names,
@@ -87,6 +91,20 @@ def run_facts(path: str) -> dict[str, Any]:
         "pace": pace_facts(run),
         "deleted": [m.round for m in chain if run.exists(f"rounds/{m.round:06d}/deleted.json")],
     }
+
+
+def _drawn_facts(run: Folder, chain: Sequence[RoundManifest]) -> dict[str, Any]:
+    """What was drawn beside what rounds stated, in shares of tokens: of the newest by skill, of all by arm."""
+    if not chain:
+        return {"realised": {}, "arms": [], "off": 0.0}
+    newest = drawn_by_skill(run, chain[-1], None)
+    skills = {skill: tokens / max(1, chain[-1].tokens) for skill, tokens in newest.tokens.items()}
+    tokens = sum(manifest.tokens for manifest in chain)
+    names = sorted({arm for manifest in chain for arm in manifest.mixture["arms"]})
+    stated = {a: math.fsum(m.mixture["arms"].get(a, 0.0) * m.tokens for m in chain) / max(1, tokens) for a in names}
+    drawn = {a: sum(m.realised.get(a, 0) for m in chain) / max(1, tokens) for a in names}
+    arms = [{"id": arm, "stated": stated[arm], "realised": drawn[arm]} for arm in names]
+    return {"realised": skills if newest.exact else {}, "arms": arms, "off": variation(stated, drawn)}
 
 
 def _reader(run: Folder, name: str) -> int:
@@ -134,6 +152,8 @@ def describe_run(facts: Mapping[str, Any]) -> list[str]:
         f"{facts['bytes']:,} bytes" + (f"; shards of {len(facts['deleted'])} deleted" if facts["deleted"] else ""),
         **({"packing": padding_line(facts["padding"])} if facts["padding"] else {}),
         "mixture": _largest(facts["mixture"]),
+        "drawn": _largest(facts["realised"]) if facts["realised"] else "the newest round's shards are gone",
+        "off": _off(facts["arms"], facts["off"]),
         "reports": (" and ".join(told) or "none")
         + (f"; newest mean loss {loss:.4f}" if loss is not None else "")
         + (f"; {len(reports['late'])} late" if reports["late"] else ""),
@@ -142,6 +162,21 @@ def describe_run(facts: Mapping[str, Any]) -> list[str]:
         "pace": pace(Folder(facts["path"])) or "nobody has written how fast it goes",
     }
     return [f"{key:<10} {printable(value)}" for key, value in lines.items()]
+
+
+def _off(arms: Sequence[Mapping[str, Any]], off: float) -> str:
+    """How far what was drawn is from what the rounds stated."""
+    if not arms:
+        return "nothing was drawn yet"
+    worst = max(arms, key=lambda arm: (abs(arm["stated"] - arm["realised"]), arm["id"]))
+    missed = [arm["id"] for arm in arms if arm["stated"] > 0 and not arm["realised"]]
+    never = (
+        f"; {len(missed)} arms of some weight are not drawn from yet: {', '.join(missed[:_LISTED])}" if missed else ""
+    )
+    return (
+        f"{off:.2%} of the tokens so far went to other arms than the rounds stated; largest gap: {worst['id']} "
+        f"{worst['stated']:.2%} stated, {worst['realised']:.2%} drawn{never}"
+    )
 
 
 def describe_pool(facts: Mapping[str, Any]) -> list[str]:
@@ -232,7 +267,7 @@ def main_inspect(target: "RunConfig | str", args: argparse.Namespace) -> int:
 
     Args:
         target: A configuration, of which the run and the pool are looked at, or the folder of one of them.
-        args: `json`, `verify`, `follow`.
+        args: `json`, `verify`, `follow`, `diversity`, `orders`.
     """
     found = {path: kind for path in _paths(target) if (kind := kind_of(path)) is not None}
     if not found:
@@ -257,9 +292,54 @@ def main_inspect(target: "RunConfig | str", args: argparse.Namespace) -> int:
             findings = verify_run(path) if kind == "run" else verify_pool(path)
             failed = failed or bool(findings.failures)
         facts.append(_show(path, kind, findings, quiet=args.json))
+        if args.diversity and not (findings and findings.failures):
+            facts[-1]["diversity"] = _show_diversity(path, kind, args, _work_dir(target, path, kind))
     if args.json:
         print(json.dumps(facts[0] if isinstance(target, str) else facts, indent=2))
     return 2 if failed else 0
+
+
+def _show_diversity(path: str, kind: Kind, args: argparse.Namespace, work_dir: str | None) -> dict[str, Any]:
+    """Print Vendi scores of a pool, or of a run's rounds beside its pool's.
+
+    Raises:
+        ConfigError: An order that is none, or vectors that were deleted.
+    """
+    run = Folder(path) if kind == "run" else None
+    info = read_run(run) if run else None
+    pool = Pool(info.pool_path if info else path)
+    if info is not None and pool.sha256 != info.pool:
+        raise ManifestError(f"{info.pool_path}: is not the pool of {path} any more")
+    vectors = find_vectors(pool.folder, work_dir)
+    if not vectors:
+        raise ConfigError(
+            f"--diversity: {pool.folder.name} has no vectors of its documents any more (stages/embed of the build)"
+        )
+    found = measure(pool, vectors, run, _orders(args.orders))
+    if not args.json:
+        print("\n".join(printable(line) for line in describe(found)))
+    return plain(found)
+
+
+def _orders(given: str) -> list[float]:
+    try:
+        orders = [float(value) for value in given.split(",")]
+    except ValueError:
+        orders = [-1.0]
+    if not all(order >= 0 for order in orders):
+        raise ConfigError(
+            f"--orders {given}: expected numbers >= 0 or inf, with commas between them, such as 0.5,1,inf"
+        )
+    return orders
+
+
+def _work_dir(target: "RunConfig | str", path: str, kind: Kind) -> str | None:
+    """Where the pool's stages are, if not in the pool: as the configuration says, or the one in `run.json`."""
+    if not isinstance(target, str):
+        return target.work_dir
+    settings = json.loads(Folder(path).read("run.json")) if kind == "run" else {}
+    told = settings.get("config", {}).get("work_dir")
+    return told if isinstance(told, str) else None
 
 
 def _paths(target: "RunConfig | str") -> list[str]:

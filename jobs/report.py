@@ -7,12 +7,14 @@ written at any time of a run.
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from prereq.jobs.diversity import Diversity, measure_if_cheap
 from prereq.jobs.facts import RunSummary, SkillSummary, status
 from prereq.jobs.figures import figures
 from prereq.jobs.page import Cell, Column, Markup, bar, card, folded, page, table, text, tile
@@ -29,6 +31,7 @@ _ROUNDS_SHOWN = 200  # rows of the table of rounds
 _EXAMPLES, _CHARACTERS = 2, 200  # documents per arm, characters of each
 _EXAMPLE_ARMS = 60
 _DOCUMENTS_READ = 4096  # in search of examples
+_VENDI = "Vendi score of order 1: the effective number of different documents, by their embedding"
 
 
 def write_report(run_dir: str, summary: RunSummary | None = None) -> str:
@@ -45,19 +48,30 @@ def write_report(run_dir: str, summary: RunSummary | None = None) -> str:
         PrereqError: There is no run, its files do not hold together, or the page cannot be written.
     """
     run = Folder(run_dir)
-    run.replace(NAME, render(summary or summarise(run_dir), run).encode())
+    found = summary or summarise(run_dir)
+    work_dir = found.settings.get("config", {}).get("work_dir")
+    diversity = measure_if_cheap(run, found.info, work_dir if isinstance(work_dir, str) else None)
+    run.replace(NAME, render(found, run, diversity).encode())
     return run.path(NAME)
 
 
-def render(summary: RunSummary, run: Folder) -> str:
-    """The page of a run as HTML."""
+def render(summary: RunSummary, run: Folder, diversity: Diversity | str | None = None) -> str:
+    """The page of a run as HTML.
+
+    Args:
+        summary: Of the run.
+        run: Its folder.
+        diversity: Of pool and rounds; words say why there is none.
+    """
+    if isinstance(diversity, str):
+        summary, diversity = replace(summary, warnings=(*summary.warnings, diversity)), None
     sections = [
         _head(summary),
-        _tiles(summary),
+        _tiles(summary, diversity),
         _warnings(summary),
         *figures(summary),
         _skills(summary),
-        _rounds(summary),
+        _rounds(summary, diversity),
         _arms(summary),
         _examples(summary, run),
         _configuration(summary),
@@ -70,7 +84,7 @@ def _head(summary: RunSummary) -> str:
     return f'<h1>{text(summary.run_dir)}</h1><p class="quiet">{text(" · ".join(facts))}</p>'
 
 
-def _tiles(summary: RunSummary) -> str:
+def _tiles(summary: RunSummary, diversity: Diversity | None) -> str:
     tiles = [
         tile(f"{len(summary.rounds):,}", "rounds committed"),
         tile(f"{summary.documents:,}", "documents drawn"),
@@ -82,6 +96,9 @@ def _tiles(summary: RunSummary) -> str:
     ):
         if (means := _means(pairs)) is not None:
             tiles.append(tile(f"{means[0]:.3f} → {means[1]:.3f}", what))
+    if diversity is not None and diversity.drawn is not None:
+        scores = diversity.pool.scores[1.0], diversity.drawn.scores[1.0]
+        tiles.append(tile(f"{scores[0]:.1f} → {scores[1]:.1f}", "Vendi score, the pool → what was drawn"))
     if summary.info.uses_feedback:
         stale = summary.staleness
         tiles.append(tile("none" if stale is None else f"{stale}", "rounds since the newest applied report"))
@@ -152,7 +169,8 @@ def _skill_row(skill: SkillSummary, top: float, judged: bool) -> list[Cell]:
     return row
 
 
-def _rounds(summary: RunSummary) -> str:
+def _rounds(summary: RunSummary, diversity: Diversity | None) -> str:
+    vendi = {number: each.scores[1.0] for number, each in diversity.rounds.items()} if diversity else {}
     columns = [
         Column("round"),
         Column("documents"),
@@ -161,6 +179,7 @@ def _rounds(summary: RunSummary) -> str:
         Column("moved", hint="total variation of the requested mixture from the round before: 0 the same, 1 all new"),
         Column("capped", hint="total variation between what was requested and what the pool could still give"),
         Column("off", hint="total variation between the weights and the tokens drawn: documents are whole"),
+        *([Column("diversity", hint=_VENDI)] if vendi else []),
         Column("mean loss", hint="control split, after this round, nats per token"),
     ]
     losses = {report.round: report.mean for report in summary.reports}
@@ -174,6 +193,7 @@ def _rounds(summary: RunSummary) -> str:
             "" if entry.moved is None else f"{entry.moved:.3f}",
             f"{entry.capped:.3f}",
             f"{entry.off:.3f}",
+            *([f"{vendi[entry.round]:.2f}" if entry.round in vendi else ""] if vendi else []),
             _loss(losses.get(entry.round)),
         )
         for entry in summary.rounds[hidden:]
@@ -188,11 +208,13 @@ def _arms(summary: RunSummary) -> str:
     last = summary.rounds[-1].requested if summary.rounds else {}
     top = max(arm.share for arm in summary.arms)
     told = any(arm.cohesion is not None for arm in summary.arms)
+    scores = sorted({name for arm in summary.arms for name in arm.scores})
     columns = [
         Column("arm", "t"),
         Column("documents", hint="in the pool"),
         Column("pool tokens"),
         *([Column("cohesion", hint="mean cosine of its documents to its centre; 1: all alike")] if told else []),
+        *(Column(name, hint="mean of this score over its tokens") for name in scores),
         Column("tokens drawn"),
         Column("share drawn"),
         Column("last weight", hint="requested by the newest round"),
@@ -204,6 +226,7 @@ def _arms(summary: RunSummary) -> str:
             "?" if arm.documents is None else f"{arm.documents:,}",
             "?" if arm.pool_tokens is None else f"{arm.pool_tokens:,}",
             *(["?" if arm.cohesion is None else f"{arm.cohesion:.2f}"] if told else []),
+            *(f"{arm.scores[name]:.3g}" if name in arm.scores else "?" for name in scores),
             f"{arm.tokens:,}",
             bar(arm.share, top),
             f"{last[arm.id]:.1%}" if arm.id in last else "",

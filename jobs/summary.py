@@ -201,7 +201,13 @@ def pool_notes(pool: Pool) -> dict[str, Any]:
     try:
         told = {**empty, **json.loads(pool.folder.read("summary.json"))}
         told["skills"] = {s: {"pool": int(n["pool"]), "control": int(n["control"])} for s, n in told["skills"].items()}
-        told["arms"] = {arm: {"cohesion": float(facts["cohesion"])} for arm, facts in told["arms"].items()}
+        told["arms"] = {
+            arm: {
+                "cohesion": float(facts["cohesion"]),
+                "scores": {str(name): float(value) for name, value in facts.get("scores", {}).items()},
+            }
+            for arm, facts in told["arms"].items()
+        }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ManifestError(
             f"{pool.folder.path('summary.json')}: is not a build's summary ({error!r}); delete it or restore it"
@@ -254,6 +260,7 @@ def _arms(chain: Sequence[RoundManifest], pool: Pool | None) -> tuple[ArmSummary
             share=tokens / total if total else 0.0,
             epochs=documents[arm] / layouts[arm].rows if arm in layouts and layouts[arm].rows else None,
             cohesion=told[arm]["cohesion"] if arm in told else None,
+            scores=told[arm]["scores"] if arm in told else {},
         )
         for arm, tokens in sorted(drawn.items())
     )

@@ -53,6 +53,33 @@ def test_facts_of_a_run(run: Path, make_driver: MakeDriver) -> None:
     assert facts["mixture"] == manifests[-1]["mixture"]["skills"]
 
 
+def test_what_was_drawn_is_beside_what_was_stated(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    facts = run_facts(str(run))
+    manifests = [json.loads(path.read_text()) for path in sorted(run.glob("rounds/*/manifest.json"))]
+    total = sum(manifest["tokens"] for manifest in manifests)
+    for arm in facts["arms"]:
+        stated = sum(m["mixture"]["arms"][arm["id"]] * m["tokens"] for m in manifests) / total
+        assert arm["stated"] == pytest.approx(stated, rel=1e-12)
+        assert arm["realised"] == sum(m["realised"].get(arm["id"], 0) for m in manifests) / total
+    gaps = [abs(arm["stated"] - arm["realised"]) for arm in facts["arms"]]
+    assert facts["off"] == pytest.approx(sum(gaps) / 2, rel=1e-12)
+    assert 0 < facts["off"] < 0.02, "documents are whole, shares are of tokens"
+    counted: dict[str, float] = {}
+    for batch in Feed(run):
+        if batch.round == 5:
+            for skills, tokens in zip(batch.skills, batch.n_tokens, strict=True):
+                for skill in skills:
+                    counted[skill] = counted.get(skill, 0) + tokens / len(skills)
+    shares = {skill: tokens / manifests[5]["tokens"] for skill, tokens in counted.items()}
+    assert facts["realised"] == pytest.approx(shares)
+    assert main(["inspect", str(run)]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"^mixture .*\n^drawn ", shown, re.M)
+    assert "of the tokens so far went to other arms than the rounds stated" in shown
+    (run / "rounds/000005/deleted.json").write_text("{}")
+    assert "the newest round's shards are gone" in "\n".join(describe_run(run_facts(str(run))))
+
+
 def test_facts_of_a_pool(make_pool: Callable[..., Path]) -> None:
     pool = make_pool([("a", [10, 20], ["x"]), ("b", [30], ["x", "y"])], skills=["x", "y", "z"])
     facts = pool_facts(str(pool))
