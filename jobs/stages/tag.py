@@ -296,17 +296,22 @@ def _tags(
     config: TaggingConfig,
     counts: dict[str, int],
 ) -> pa.Table:
-    rows = []
+    names = pa.array([skill.id for skill in skills], pa.string())
+    kept, scores, offsets = list[int](), list[float](), [0]
     for row, found in enumerate(weak):
         hits = zip(found["skills"], found["hits"], found["stated"], strict=True)
         # a stated skill weighs as much as one hit where its terms are absent
         weights = {skill: hit_weight(max(number, int(stated))) for skill, number, stated in hits}
         stated = frozenset(s for s, is_stated in zip(found["skills"], found["stated"], strict=True) if is_stated)
-        kept, scores = choose_skills({**added.get(row, {}), **weights}, stated, specific, config.max_skills)
-        rows.append({"id": found["id"], "skills": [skills[skill].id for skill in kept], "scores": scores})
-        counts["tagged" if kept else "untagged"] += 1
-        counts["by classifier alone"] += bool(kept and not weights)
-    return pa.Table.from_pylist(rows, schema=TAGS_SCHEMA)
+        own, their = choose_skills({**added.get(row, {}), **weights}, stated, specific, config.max_skills)
+        kept += own
+        scores += their
+        offsets.append(len(kept))
+        counts["tagged" if own else "untagged"] += 1
+        counts["by classifier alone"] += bool(own and not weights)
+    lists = (names.take(pa.array(kept, pa.int64())), pa.array(scores, pa.float32()))
+    columns = [pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values) for values in lists]
+    return pa.table([pa.array([found["id"] for found in weak], pa.string()), *columns], schema=TAGS_SCHEMA)
 
 
 def _with_chances(table: pa.Table, chances: Mapping[int, Mapping[int, float]], skills: tuple[Skill, ...]) -> pa.Table:

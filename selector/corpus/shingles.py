@@ -99,9 +99,12 @@ def mix(values: HashArray) -> HashArray:
     Source:
         Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators" (the variant of Stafford's mix13).
     """
-    values = (values ^ (values >> np.uint64(30))) * _SPLIT_1
-    values = (values ^ (values >> np.uint64(27))) * _SPLIT_2
-    return values ^ (values >> np.uint64(31))
+    values = values ^ (values >> np.uint64(30))
+    values *= _SPLIT_1
+    values ^= values >> np.uint64(27)
+    values *= _SPLIT_2
+    values ^= values >> np.uint64(31)
+    return values
 
 
 def _words(texts: Sequence[str]) -> tuple[HashArray, IntArray]:
@@ -122,10 +125,14 @@ def hash_words(data: bytes, starts: IntArray, sizes: IntArray) -> HashArray:
     padded = data + bytes(8)
     # eight: (len(data) + 1,) the little-endian integer that starts at each byte
     eight: Any = np.ndarray((len(data) + 1,), dtype="<u8", buffer=padded, strides=(1,))
-    hashes: HashArray = sizes.astype(np.uint64) * _GOLDEN
+    # the first eight bytes of all words, then those of the words that go on
+    hashes: HashArray = sizes.astype(np.uint64)
+    hashes *= _GOLDEN
+    hashes ^= eight[starts] & _LOW_BYTES[np.minimum(sizes, 8)]
+    hashes = mix(hashes)
     long = sizes > LONG_WORD
-    active = np.flatnonzero(~long)
-    position = 0
+    active = np.flatnonzero((sizes > 8) & ~long)
+    position = 8
     while len(active):
         left = sizes[active] - position
         chunk = eight[starts[active] + position] & _LOW_BYTES[np.minimum(left, 8)]

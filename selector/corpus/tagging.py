@@ -149,8 +149,10 @@ def choose_skills(
         max_skills: Skills to keep; exceeded only where more are stated.
     """
     scores = {skill: weight * specific[skill] for skill, weight in weights.items()}
-    ranked = sorted(scores, key=lambda skill: (skill not in stated, -scores[skill], skill))
-    kept = sorted(ranked[: max(max_skills, len(stated))])
+    kept, most = list(scores), max(max_skills, len(stated))
+    if len(kept) > most:
+        kept = sorted(kept, key=lambda skill: (skill not in stated, -scores[skill], skill))[:most]
+    kept.sort()
     return kept, [scores[skill] for skill in kept]
 
 

@@ -23,7 +23,7 @@ CORNERS = [
 ]
 
 
-@pytest.mark.parametrize("alphabet", ["aAbBzZ09_ .\n\0-", "aAbB09_ .\n\0-é字・K½ßА٣’"])
+@pytest.mark.parametrize("alphabet", ["aAbBzZ09_ .\n\0-", "aAbB09_ .\n\0-é字・K½ßА٣’", "aA9 -é’\ud800"])
 def test_finds_what_splitting_and_a_dictionary_find(alphabet: str) -> None:
     draw = random.Random(1)
     texts = CORNERS + ["".join(draw.choices(alphabet, k=draw.randint(0, 60))) for _ in range(2000)]
