@@ -29,6 +29,7 @@ BANDS, BAND_ROWS = 9, 13  # of the peers
 PEERS = {"td": "text-dedup", "datatrove": "datatrove"}  # environment -> package
 STRATA = (0.8, 0.85, 0.9)  # lower borders; the last one reaches to 1
 GROWTH = 10
+LONG_RUNS = 3  # of datatrove in --size check at most: one takes two minutes
 TINY = 20  # documents whose deduplication counts as start-up
 
 
@@ -88,11 +89,12 @@ def speed_row(context: Context) -> Found:
     versions = {name: installed(context.peer(venv), name) for venv, name in PEERS.items()}
     runs: dict[str, list[Measured]] = {"ours": [], "text-dedup": [], "datatrove": []}
     out = Path()
+    long_runs = min(LONG_RUNS, context.repeats(1)) if context.size == "check" else context.repeats(1)
     for repeat in range(context.repeats(3)):
         run, out = ours(context, "ours", context.corpus / "parquet")
         runs["ours"].append(run)
         runs["text-dedup"].append(text_dedup(context))
-        if repeat < context.repeats(1):
+        if repeat < long_runs:
             runs["datatrove"].append(datatrove(context))
     median = {name: statistics.median(run.wall_seconds for run in found) for name, found in runs.items()}
     values = {
