@@ -58,6 +58,41 @@ def test_a_tiny_weight_is_served_in_time():
     assert max(got) == 1
 
 
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.integers(1, 300), min_size=2, max_size=30),
+    st.integers(0, 2**31),
+    st.sampled_from([8, 64, 256]),
+    st.floats(-5, 0),
+)
+def test_no_component_starves_however_small_its_share_of_a_batch(lengths, seed, samples, smallest):
+    """Shares far below one document of a batch, where flooring share * batch would give nothing for ever."""
+    rng = np.random.default_rng(seed)
+    stock = Shelves([rng.integers(1, length + 1, 3000).tolist() for length in lengths])
+    weights = 10.0 ** rng.uniform(smallest, 0, len(lengths))
+    weights /= weights.sum()
+    stated, realised = np.zeros(len(lengths)), np.zeros(len(lengths))
+    for plan in plan_many(stock, [weights.tolist()] * 12, samples):
+        stated += plan.weights * plan.realised.sum()
+        realised += plan.realised
+        # half a document of its own, and its share of what the round's end adds up to over all arms
+        halves = np.array(lengths) / 2.0
+        assert (np.abs(stated - realised) <= halves + weights * halves.sum() + 1e-6).all()
+
+
+def test_forty_components_of_a_thousandth_each_are_all_served_in_their_turn():
+    """A batch of 16: int(weight * batch) is 0 for each of them."""
+    stock = Shelves([[100] * 20_000, *([[100] * 50] * 40)])
+    weights = [0.96, *([0.001] * 40)]
+    served = np.zeros(41, dtype=np.int64)
+    for number, plan in enumerate(plan_many(stock, [weights] * 125, 16), 1):
+        served += plan.documents
+        if number >= 35:  # 560 documents: half a document of each was due some rounds ago
+            assert (served[1:] >= 1).all()
+    assert served[1:].tolist() == [2] * 40
+    assert served.sum() == 2000
+
+
 def test_an_arm_without_weight_gets_nothing_even_when_tokens_are_owed():
     stock = Shelves([[10] * 100, [10] * 100])
     first, second = plan_many(stock, [[0.75, 0.25], [1.0, 0.0]], 7)
