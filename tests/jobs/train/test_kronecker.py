@@ -7,6 +7,7 @@ from torch import nn
 
 from prereq.jobs.train.gradients import dot, group_gradient
 from prereq.jobs.train.kronecker import KroneckerFactors, damped, kronecker_factors, preconditioned
+from prereq.jobs.train.model import ByteTransformer
 from prereq.jobs.train.windows import VOCABULARY, Windows, training_windows
 
 
@@ -70,3 +71,23 @@ def test_a_text_influences_itself_more_than_one_of_other_bytes():
     ab, xy = (group_gradient(model, Windows(w[None], t[None]), 1).mean for w, t in zip(*windows, strict=True))
     wanted = preconditioned(ab, factors)
     assert dot(wanted, ab) > 1.2 * abs(dot(wanted, xy))
+
+
+def test_curvature_is_that_of_every_attention_and_feed_forward_layer(tiny):
+    model = ByteTransformer(tiny)
+    factors = kronecker_factors(model, training_windows(["abc abc"], 16), 1, 0.1)
+    layers = [f"blocks.{n}.{part}.weight" for n in range(tiny.layers) for part in ("qkv", "mix", "up", "down")]
+    assert sorted(factors) == sorted(layers)
+    for name, weight in model.named_parameters():
+        if name in factors:
+            assert (len(factors[name].outputs), len(factors[name].inputs)) == tuple(weight.shape)
+
+
+def test_a_samples_influence_is_the_mean_of_its_documents_influences():
+    """So what is measured on a sample of a cluster estimates the cluster's mean, the better the larger the sample."""
+    model, windows = OneLayer(), training_windows(["abababab", "xyxyxyxy", "abxyabxy", "zzzzzzzz"], 16)
+    factors = kronecker_factors(model, windows, 4, 0.1)
+    each = [group_gradient(model, Windows(w[None], t[None]), 1).mean for w, t in zip(*windows, strict=True)]
+    wanted = preconditioned(each[0], factors)
+    together = dot(wanted, group_gradient(model, windows, 4).mean)
+    assert together == pytest.approx(np.mean([dot(wanted, one) for one in each]), rel=1e-4)
