@@ -161,12 +161,12 @@ def _groups(rows: Rows, beliefs: Beliefs, weight: float) -> Iterator[_Group]:
     # a loss of 0 ends a span, by a drop of 1, and begins none; tokens count to the nearest power of two, which keeps
     # the groups few. A kind is twice that power, plus 1 where the loss is 0; -1 where nothing was measured
     sizes = np.round(np.log2(np.maximum(rows.tokens, 1.0))).astype(np.int64)
-    pattern = np.where(rows.tokens > 0, 2 * sizes + (rows.losses <= 0), -1)
-    kinds, member = np.unique(pattern.T, axis=0, return_inverse=True)
-    member = member.reshape(-1)
+    pattern = np.where(rows.tokens > 0, 2 * np.minimum(sizes, 62) + (rows.losses <= 0), -1).astype(np.int8).T
     count = len(rows.shares)
+    whole = np.ascontiguousarray(pattern).view(f"V{count + 1}").reshape(-1)  # bytes compare faster than rows
+    _, first, member = np.unique(whole, return_index=True, return_inverse=True)
     rounds = np.arange(count)
-    for index, kind in enumerate(kinds):
+    for index, kind in enumerate(pattern[first].astype(np.int64)):
         reports = np.flatnonzero(kind >= 0)
         begins = kind[reports[:-1]] % 2 == 0
         start, stop = reports[:-1][begins], reports[1:][begins]
