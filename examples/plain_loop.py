@@ -115,10 +115,13 @@ def main() -> None:
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if world_size > 1:
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    train(args.run, args.checkpoint, rank, world_size)
-    if world_size > 1:
-        dist.barrier()  # without it gloo's thread may still want to free a tensor while the exit waits for the thread
-        dist.destroy_process_group()
+    try:
+        train(args.run, args.checkpoint, rank, world_size)
+        if world_size > 1:
+            dist.barrier()  # else gloo's thread may still want to free a tensor while the exit waits for the thread
+    finally:
+        if world_size > 1:
+            dist.destroy_process_group()
 
 
 if __name__ == "__main__":

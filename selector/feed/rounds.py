@@ -10,6 +10,8 @@ from prereq.selector.rounds.manifest import RoundManifest, manifest_name, read_m
 from prereq.selector.rounds.run import RunInfo, read_done, read_run
 from prereq.selector.storage import Folder
 
+_START_NOTICE_S = 2.0  # seconds of silence at a start: a misspelt folder looks like a sampler that is starting
+
 
 @dataclass(frozen=True, slots=True)
 class _Found:
@@ -26,7 +28,7 @@ def wait_for_run(run: Folder, waiter: Waiter, timeout_s: float | None) -> RunInf
     """
     where = run.path("run.json")
     advice = "is this the run_dir of a configuration whose `prereq sample` was started?"
-    info = waiter.wait(lambda: read_run(run), where, timeout_s, advice)
+    info = waiter.wait(lambda: read_run(run), where, timeout_s, advice, first_notice_s=_START_NOTICE_S)
     if info is None:
         raise PrereqError(f"{where}: stopped while waiting for it")
     return info

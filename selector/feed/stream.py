@@ -271,7 +271,12 @@ class Feed:
                 "it belongs to the run: use it, or sample a new run"
             )
         if whole % self._world_size:
-            raise ConfigError(f"{self._run.name}: {self._world_size} ranks do not divide the global batch of {whole}")
+            near = [size for size in range(1, whole + 1) if whole % size == 0]
+            near = sorted(sorted(near, key=lambda size: abs(size - self._world_size))[:4])
+            raise ConfigError(
+                f"{self._run.name}: {self._world_size} ranks do not divide the global batch of {whole}; start "
+                f"{' or '.join(map(str, near))} of them, or sample a run with another global_batch"
+            )
         share = whole // self._world_size
         if self._micro_batch is not None and (self._micro_batch < 1 or share % self._micro_batch):
             raise ConfigError(

@@ -51,8 +51,23 @@ class Waiter:
         """Whether the caller wants to end."""
         return self._stop is not None and self._stop()
 
-    def wait(self, probe: Callable[[], T | None], what: str, timeout_s: float | None, advice: str) -> T | None:
+    def wait(
+        self,
+        probe: Callable[[], T | None],
+        what: str,
+        timeout_s: float | None,
+        advice: str,
+        *,
+        first_notice_s: float | None = None,
+    ) -> T | None:
         """Call `probe` until it gives something.
+
+        Args:
+            probe: Looks once; None: not there.
+            what: What is awaited, for messages.
+            timeout_s: Seconds before giving up; None: never.
+            advice: What to do about it, for messages.
+            first_notice_s: Seconds before the first notice in the log; None: as between two.
 
         Returns:
             What the probe gave; None when the caller wants to end.
@@ -61,7 +76,8 @@ class Waiter:
             PrereqError: Nothing came within `timeout_s` seconds; the message ends with `advice`.
         """
         begin = time.monotonic()
-        pause, notice, before = self._config.first_s, self._config.notice_s, self.waited_s
+        pause, before = self._config.first_s, self.waited_s
+        notice = self._config.notice_s if first_notice_s is None else first_notice_s
         if (answer := probe()) is not None:
             return answer
         self.waits += 1
@@ -74,7 +90,7 @@ class Waiter:
                 raise PrereqError(f"{what}: not there after {waited:.1f} s; {advice}")
             if waited >= notice:
                 _log.warning("%s: still waiting after %.0f s; %s", what, waited, advice)
-                notice += self._config.notice_s
+                notice = waited + self._config.notice_s
             time.sleep(pause)
             pause = min(pause * self._config.growth, self._config.most_s)
             self.waited_s = before + time.monotonic() - begin

@@ -175,13 +175,26 @@ def test_rows_hold_what_a_batch_holds(make_run: MakeRun) -> None:
     assert found[3]["level"] == "3"
 
 
-def main(run: str, folder: str, workers: str) -> None:
-    """One rank of the test with two."""
+def test_a_checkpoint_of_two_ranks_goes_on_in_one(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run(3)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [*launch, __file__, str(run.root), str(tmp_path), "0", "4"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    again = trainer_of(run, arguments(tmp_path / "one"))
+    again.train(resume_from_checkpoint=str(tmp_path / "out/checkpoint-4"))
+    assert numbers(again) == list(range(48, 108))
+
+
+def main(run: str, folder: str, workers: str, save_steps: str = "") -> None:
+    """One rank of the tests with two."""
+    saving = {"save_strategy": "steps", "save_steps": int(save_steps), "max_steps": 5} if save_steps else {}
     args = arguments(
         Path(folder) / "out",
         per_device_train_batch_size=2,
         dataloader_num_workers=int(workers),
         ddp_backend="gloo",
+        **saving,
     )
     trainer = trainer_of(SimpleNamespace(root=run), args)
     trainer.train()

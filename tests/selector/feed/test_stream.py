@@ -152,7 +152,7 @@ def test_a_state_that_was_tampered_with_is_refused(make_run: MakeRun, changes: d
     ("changes", "message"),
     [
         ({"global_batch": 24}, "global_batch 24 was asked for, the run has 12"),
-        ({"world_size": 5}, "5 ranks do not divide the global batch of 12"),
+        ({"world_size": 5}, "5 ranks do not divide the global batch of 12; start 2 or 3 or 4 or 6 of them"),
         ({"rank": 2, "world_size": 2}, "rank 2 is not one of the 2 ranks"),
         ({"micro_batch": 5}, "micro_batch 5 does not divide a share of 12"),
         ({"name": "../x"}, "name '../x' may hold"),
@@ -341,6 +341,16 @@ def test_a_long_wait_says_so_in_the_log(make_run: MakeRun, caplog: pytest.LogCap
     with pytest.raises(PrereqError):
         next(feed)
     assert "still waiting after" in caplog.text
+
+
+def test_a_start_without_a_run_says_so_soon(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A misspelt folder must not look like half a minute of nothing."""
+    monkeypatch.setattr("prereq.selector.feed.rounds._START_NOTICE_S", 0.02)
+    with pytest.raises(PrereqError):
+        Feed(tmp_path / "typo", wait=WaitConfig(first_s=0.01, start_timeout_s=0.1, notice_s=60.0))
+    assert "run.json: still waiting after 0 s; is this the run_dir" in caplog.text
 
 
 def test_a_round_blocked_by_the_feeds_own_missing_report_is_an_error(make_run: MakeRun) -> None:
