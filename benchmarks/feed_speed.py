@@ -1,6 +1,7 @@
 """Rows on how fast rows come out of a feed, beside other loaders over the same documents; and what ranks read too much.
 
-All run in turns (ours, peer, peer, ours, ...), each in a process of its own, timed behind its imports.
+All run in turns (ours, peer, peer, ours, ...), each in a process of its own, timed behind its imports. A speed is the
+median of `TURNS` runs; `spread` holds the slowest and the fastest of them, and of ours over a peer turn by turn.
 Everybody reads files that were just written, so the page cache is warm for all.
 """
 
@@ -26,6 +27,7 @@ SEQ_LEN = 2048
 PACKED_BATCH = 512
 GROUP_ROWS = 64
 PEER_TIMEOUT_S = 900
+TURNS = 5
 
 
 def load(mode: str, *arguments: str) -> dict[str, Any]:
@@ -76,14 +78,14 @@ def text_row(context: Context) -> Found:
         "litdata": peer(context, "lit_write", data, lit, BATCH),
     }
     runs: dict[str, list[dict[str, Any]]] = {}
-    for _ in range(5):
+    for _ in range(TURNS):
         runs.setdefault("ours", []).append(load("text", str(run), "sha256"))
         for mode, place in (("arrow_dicts", data), ("arrow_lists", data), ("hf", data), ("mds", mds), ("lit", lit)):
             runs.setdefault(mode, []).append(peer(context, mode, place, context.scratch / "none", BATCH))
         runs.setdefault("ours_unverified", []).append(load("text", str(run), "size"))
     if context.size == "full":
         for mode, place in (("hf_shuffle", data), ("mds_hash", mds)):
-            runs[mode] = [peer(context, mode, place, context.scratch / "none", BATCH) for _ in range(5)]
+            runs[mode] = [peer(context, mode, place, context.scratch / "none", BATCH) for _ in range(TURNS)]
     speeds = _speeds(runs, "rows", rounds * ROUND * BATCH)
     values = {
         "text_vs_pyarrow": speeds["ours"] / speeds["arrow_dicts"],
@@ -95,6 +97,7 @@ def text_row(context: Context) -> Found:
         "ours_vs_litdata": speeds["ours"] / speeds["lit"],
         "documents_per_s": speeds,
         "documents_per_cpu_s": per_cpu,
+        "spread": _spread(runs, "rows"),
     }
     return values, {**further, "runs": runs, "written": written, "settings": settings}
 
@@ -118,7 +121,7 @@ def packed_row(context: Context) -> Found:
         "litdata": peer(context, "lit_packed_write", data, lit, PACKED_BATCH),
     }
     runs: dict[str, list[dict[str, Any]]] = {}
-    for _ in range(5):
+    for _ in range(TURNS):
         runs.setdefault("ours", []).append(load("packed", str(run), "sha256"))
         for mode, place in (("mds_packed", mds), ("lit_packed", lit)):
             runs.setdefault(mode, []).append(peer(context, mode, place, context.scratch / "none", PACKED_BATCH))
@@ -131,7 +134,8 @@ def packed_row(context: Context) -> Found:
         "read_amplification_w8": max(read["counted"], read["kernel"]) / read["used"],
     }
     per_cpu = _speeds(runs, "amount", batches * PACKED_BATCH * SEQ_LEN, "cpu_s")
-    further = {"tokens_per_s": speeds, "tokens_per_cpu_s": per_cpu, "amplification": read, "written": written}
+    further = {"tokens_per_s": speeds, "tokens_per_cpu_s": per_cpu, "spread": _spread(runs, "amount")}
+    further |= {"amplification": read, "written": written}
     return values, {**further, "runs": runs, "settings": settings}
 
 
@@ -144,6 +148,18 @@ def _speeds(
             if one[counted] != expected:
                 raise RuntimeError(f"{name} gave {one[counted]:,} {counted}, expected {expected:,}")
     return {name: statistics.median(one[counted] / one[clock] for one in found) for name, found in runs.items()}
+
+
+def _spread(runs: dict[str, list[dict[str, Any]]], counted: str) -> dict[str, dict[str, list[float]]]:
+    """Slowest and fastest run of each loader, per second of wall time; least and most of ours over it, turn by turn."""
+    speeds = {name: [one[counted] / one["seconds"] for one in found] for name, found in runs.items()}
+    ratios = {
+        name: [mine / its for mine, its in zip(speeds["ours"], found, strict=True)] for name, found in speeds.items()
+    }
+    return {
+        name: {"per_s": [min(speeds[name]), max(speeds[name])], "ours_over_it": [min(ratios[name]), max(ratios[name])]}
+        for name in speeds
+    }
 
 
 ROWS: dict[str, Row] = {
