@@ -14,6 +14,7 @@ leaves them alone, since its own are the same.
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -50,7 +51,7 @@ class Task:
     """One unit of work and of retry.
 
     Args:
-        name: Names the folder of its output; unique in the stage, sorts in the order in which outputs are read.
+        name: Names the folder of its output; unique in the stage.
         args: Picklable arguments for the stage's function, behind the output folder.
         inputs: Digests (sha256) of everything that it reads beyond its arguments' own values.
     """
@@ -65,7 +66,7 @@ class StageResult:
     """What a stage left behind."""
 
     stage: str
-    files: tuple[StageFile, ...]  # in order of task name, then file name
+    files: tuple[StageFile, ...]  # in the order of the tasks, then by name, numbers in it as numbers
     counts: dict[str, int]  # summed over tasks
     skipped: int  # tasks that were already done
     digest: str  # sha256 of the stage's manifest
@@ -135,7 +136,7 @@ def _run_task(function: Callable[..., Mapping[str, int]], target: str, key: str,
     try:
         os.makedirs(temporary)
         counts = dict(function(temporary, *args))
-        files = [_describe(Path(temporary) / name) for name in sorted(os.listdir(temporary))]
+        files = [_describe(Path(temporary) / name) for name in sorted(os.listdir(temporary), key=_in_order)]
         receipt = {"key": key, "files": files, "counts": counts}
         (Path(temporary) / "receipt.json").write_bytes(canonical_json(receipt))
         _settle(temporary, target, key)
@@ -164,6 +165,11 @@ def _settle(temporary: str, target: str, key: str) -> None:
             return
         shutil.rmtree(target, ignore_errors=True)
     raise TableError(f"{target}: cannot be replaced; delete it and run the same command again")
+
+
+def _in_order(name: str) -> list[tuple[str, int]]:
+    """A key to sort names by, in which numbers count as numbers: part-100000 comes behind part-99999."""
+    return [(text, int(number or 0)) for text, number in re.findall(r"([^0-9]*)([0-9]*)", name)]
 
 
 def _describe(path: Path) -> dict[str, Any]:
@@ -206,7 +212,7 @@ def _sweep_attempts(folder: Path) -> None:
 
 
 def _finish(folder: Path, stage: str, config: Mapping[str, Any], keys: Mapping[str, str], skipped: int) -> StageResult:
-    names = sorted(keys)
+    names = list(keys)  # as the tasks were given
     tasks, files, totals = [], [], dict[str, int]()
     for name in names:
         receipt = _receipt(folder / name)

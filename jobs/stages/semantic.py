@@ -2,8 +2,9 @@
 
 semantic-scatter/NNNNN/rows-00000.parquet    a part's documents by cluster, one row group per bucket of clusters
 semantic-pairs/NNNNN/dropped.parquet         who is dropped for whom in the clusters of a bucket
-semantic-{documents,vectors,clusters}/NNNNN/part-00000.parquet   the parts of these stages without the dropped rows
 semantic-list/all/duplicates.parquet         those of deduplication, then these, in corpus order
+semantic-list/all/rows-NNNNN.parquet         the dropped rows of a part
+semantic-{documents,vectors,clusters}/NNNNN/part-00000.parquet   the parts of these stages without the dropped rows
 
 Nothing of a dropped document is merged onto its survivor: it resembles it in meaning, it is not the same text.
 """
@@ -65,11 +66,11 @@ def drop_semantic(bench: Bench, found: Clustered, threshold: float, keep: str, s
     paths, digests = [file.path for file in rows], tuple(file.sha256 for file in rows)
     pairs = [Task(f"{number:05d}", (paths, number, threshold, keep), digests) for number in range(buckets)]
     dropped = run_stage(bench, "semantic-pairs", find_pairs, pairs, {"threshold": threshold, "keep": keep}).files
-    left = {name: _without(bench, name, stage.matching("part-"), dropped) for name, stage in stages.items()}
-    first = duplicates_path(bench)
-    task = Task("all", (str(first), [file.path for file in dropped]), tuple(file.sha256 for file in dropped))
-    listed = {"duplicates": found.documents.digest}
-    run_stage(bench, "semantic-list", list_all, [task], listed)
+    args = (str(duplicates_path(bench)), [file.path for file in dropped], len(parts))
+    task = Task("all", args, tuple(file.sha256 for file in dropped))
+    settings = {"duplicates": found.documents.digest, "parts": len(parts)}
+    gone = run_stage(bench, "semantic-list", list_all, [task], settings).matching("rows-")
+    left = {name: _without(bench, name, stage.matching("part-"), gone) for name, stage in stages.items()}
     left["documents"] = replace(
         left["documents"],
         counts={"semantic" if key == "dropped" else key: n for key, n in left["documents"].counts.items()},
@@ -82,10 +83,10 @@ def semantic_path(bench: Bench) -> Path:
     return bench.stages / "semantic-list" / "all" / "duplicates.parquet"
 
 
-def _without(bench: Bench, name: str, parts: Sequence[StageFile], dropped: Sequence[StageFile]) -> StageResult:
-    paths, digests = [file.path for file in dropped], [file.sha256 for file in dropped]
+def _without(bench: Bench, name: str, parts: Sequence[StageFile], gone: Sequence[StageFile]) -> StageResult:
     tasks = [
-        Task(f"{number:05d}", (part.path, paths, number), (part.sha256, *digests)) for number, part in enumerate(parts)
+        Task(f"{number:05d}", (part.path, rows.path), (part.sha256, rows.sha256))
+        for number, (part, rows) in enumerate(zip(parts, gone, strict=True))
     ]
     return run_stage(bench, f"semantic-{name}", drop_rows, tasks, {})
 
@@ -148,21 +149,23 @@ def find_pairs(output: str, paths: Sequence[str], bucket: int, threshold: float,
     return {"dropped": len(rows)}
 
 
-def drop_rows(output: str, path: str, dropped: Sequence[str], number: int) -> dict[str, int]:
+def drop_rows(output: str, path: str, gone: str) -> dict[str, int]:
     """Write one part without its dropped rows."""
     table = pq.read_table(path)
-    gone = [pq.read_table(name, columns=["row"], filters=pc.field("part") == number) for name in dropped]
     mask = np.ones(len(table), dtype=np.bool_)
-    mask[pa.concat_tables(gone)["row"].to_numpy()] = False
+    mask[pq.read_table(gone)["row"].to_numpy()] = False
     kept = table.filter(pa.array(mask))
     pq.write_table(kept, Path(output) / "part-00000.parquet", compression="zstd")
     return {"documents": len(table), "dropped": len(table) - len(kept), "kept": len(kept)}
 
 
-def list_all(output: str, first: str, dropped: Sequence[str]) -> dict[str, int]:
-    """Write one list of who was dropped for whom."""
+def list_all(output: str, first: str, dropped: Sequence[str], parts: int) -> dict[str, int]:
+    """Write one list of who was dropped for whom, and the dropped rows of each part."""
     table = pa.concat_tables([_DROPPED.empty_table(), *(pq.read_table(path) for path in dropped)])
     table = table.take(pc.sort_indices(table, sort_keys=[("part", "ascending"), ("row", "ascending")]))
     joined = pa.concat_tables([pq.read_table(first), table.select(LISTED.names)])
     pq.write_table(joined, Path(output) / "duplicates.parquet", compression="zstd")
+    borders = np.searchsorted(table["part"].to_numpy(), np.arange(parts + 1))
+    for number, (start, stop) in enumerate(pairwise(borders.tolist())):
+        pq.write_table(table.select(["row"]).slice(start, stop - start), Path(output) / f"rows-{number:05d}.parquet")
     return {}

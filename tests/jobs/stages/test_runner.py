@@ -157,6 +157,23 @@ def test_a_full_device_is_recognised_through_pyarrow(tmp_path: Path):
     assert os.path.exists("/dev/full")
 
 
+def test_more_tasks_and_files_than_their_numbers_have_places_stay_in_order(tmp_path: Path):
+    def fates(folder: str, first: int) -> dict[str, int]:
+        for number in range(first, first + 2):
+            pq.write_table(pa.table({"x": [number]}), Path(folder) / f"fates-{number:05d}.parquet")
+        return {}
+
+    bench = Bench(stages=tmp_path, executor=InProcessExecutor(), progress=Progress(quiet=True), seed=1)
+    numbers = [10_000, 99_999, 100_001]
+    result = run_stage(bench, "numbers", fates, [Task(f"{number:05d}", (number,)) for number in numbers], {})
+    assert [pq.read_table(file.path)["x"][0].as_py() for file in result.matching("fates-")] == [
+        *(10_000, 10_001),
+        *(99_999, 100_000),
+        *(100_001, 100_002),
+    ]
+    assert result.tasks == ("10000", "99999", "100001")
+
+
 def test_two_tasks_of_one_name_are_refused(tmp_path: Path):
     bench = Bench(stages=tmp_path, executor=InProcessExecutor(), progress=Progress(quiet=True), seed=1)
     with pytest.raises(TableError, match=r"two tasks share a name: \['a', 'a'\]"):
