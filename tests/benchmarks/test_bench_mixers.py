@@ -61,3 +61,12 @@ def test_a_check_that_differs_from_what_is_stored_fails(
     assert bench_mixers.main(["--out", str(tmp_path / "out"), "--rows", "worlds", "--size", size]) == code
     written = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert ("compared" in written) == (size == "check")
+
+
+def test_what_the_stored_rows_keep_can_be_compared():
+    """The stored full results are those that a check looks for."""
+    for row in ("worlds", "cost"):
+        kept = json.loads((BENCHMARKS / "results" / f"mixers-{row}" / "metrics.json").read_text())
+        assert kept["rows"][row]["comparable"]["numbers"]
+        stored = json.loads((BENCHMARKS / "results" / f"mixers-{row}" / "params.json").read_text())
+        assert stored["size"] == "full"
