@@ -1,6 +1,6 @@
 """Mixers compared in the simulator, and what one step of the sampler costs with many arms. Needs no data and no GPU.
 
-    python benchmarks/bench_mixers.py --out DIR [--size check|full] [--rows worlds cost]
+    python benchmarks/bench_mixers.py --out DIR [--size check|full] [--rows ROW ...]
 
 Writes params.json, metrics.json (`bars`: {name, value, unit, bar, holds}) and env.json; exits 1 when one is missed.
 A row is a function that returns (values that bars may name, further numbers to keep); to add one, add it to ROWS. What
@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 from comparison import comparable, compare, say
+from lego import lego_row
 from mixers_addition import addition_row
 from recording import bars, record
 
@@ -310,7 +311,7 @@ def cost_row(size: str) -> tuple[Values, dict[str, Any]]:
 
 # ---------------------------------------------------------------------------------------------- the program
 
-ROWS: dict[str, Row] = {"worlds": worlds_row, "cost": cost_row, "addition": addition_row}
+ROWS: dict[str, Row] = {"worlds": worlds_row, "cost": cost_row, "lego": lego_row, "addition": addition_row}
 
 
 def _compared(details: dict[str, Any]) -> dict[str, Any]:

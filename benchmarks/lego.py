@@ -73,19 +73,21 @@ class Experiment:
         self.schedule, self._model = Schedule(**settings()["schedule"]), ModelConfig(**settings()["model"])
         self.held: Held = held_out(**settings()["held_out"])
 
-    def trainer(self) -> "Trainer":
-        """The start that all runs share."""
+    def trainer(self, seed: int) -> "Trainer":
+        """The start that all methods of a seed share."""
         from lego_runs import Trainer
 
-        return Trainer(self._model, self.schedule, settings()["start"])
+        return Trainer(self._model, self.schedule, seed)
 
     @cached_property
     def learned(self) -> Influence:
-        """The influence that short runs from the common start show."""
+        """The influence that short runs show, from another start than those of the reported runs."""
         from lego_runs import learn_influence
 
+        seed = int(settings()["graph_seed"])
+
         def learn() -> list[list[float]]:
-            found = learn_influence(self.trainer(), self.held, lambda line: _say(f"learned graph, {line}"))
+            found = learn_influence(self.trainer(seed), self.held, seed, lambda line: _say(f"learned graph, {line}"))
             return found.matrix.tolist()
 
         return Influence(SKILLS, SKILLS, np.array(self._once("learned", learn)))
@@ -119,7 +121,7 @@ class Experiment:
         arms = Arms.of_skills(SKILLS)
         mixer = make_mixer(entry["mixer"], entry["parameters"], arms, influence)
         return train_in_rounds(
-            self.trainer(), mixer, arms, self.held, seed, lambda line: _say(f"{method}, seed {seed}, {line}")
+            self.trainer(seed), mixer, arms, self.held, seed, lambda line: _say(f"{method}, seed {seed}, {line}")
         )
 
     @cached_property

@@ -198,7 +198,7 @@ def short_run(trainer: Trainer, mixture: FloatArray, steps: int, held: Held, see
     return judge(other.model, held.control)[1]
 
 
-def learn_influence(trainer: Trainer, held: Held, say: Callable[[str], None]) -> Influence:
+def learn_influence(trainer: Trainer, held: Held, seed: int, say: Callable[[str], None]) -> Influence:
     """Row i: what a short run on skill i alone takes off every control loss (nats).
 
     Source:
@@ -207,7 +207,7 @@ def learn_influence(trainer: Trainer, held: Held, say: Callable[[str], None]) ->
     before, rows = judge(trainer.model, held.control)[1], []
     for skill in range(len(SKILLS)):
         mixture = np.eye(len(SKILLS))[skill]
-        after = short_run(trainer, mixture, trainer.schedule.short_run_steps, held, [_SHORT, skill])
+        after = short_run(trainer, mixture, trainer.schedule.short_run_steps, held, [seed, _SHORT, skill])
         rows.append([past - now for past, now in zip(before, after, strict=True)])
         say(f"short run on {SKILLS[skill]}: losses fall by {_shown(rows[-1])}")
     return Influence(SKILLS, SKILLS, np.array(rows))
