@@ -11,14 +11,23 @@ CPUS = (1, 2, 4)
 @pytest.mark.slow
 @pytest.mark.ray
 def test_pool_and_run_are_the_same_bytes_for_any_number_of_workers(prereq, reader, manifests):
-    """In process, on 1, 2 and 4 Ray CPUs, and each of them twice."""
+    """In process, on 1, 2 and 4 Ray CPUs, and each of them twice; with scores, filters and an own list of dropped."""
     found = {}
+    target = prereq.root / "target.jsonl"
+    target.write_text("".join(json.dumps({"text": f"add plus sum total increase {i}"}) + "\n" for i in range(20)))
+    scoring = [
+        {"name": "like", "method": "dsir", "paths": [str(target)], "keep_share": 0.9, "draw": "sample"},
+        {"name": "good", "method": "quality", "paths": [str(target)], "examples": 50},
+        {"name": "near", "method": "mass", "paths": [str(prereq.root / "items.jsonl")]},
+    ]
+    (prereq.root / "items.jsonl").write_text('{"skills": ["adding", "counting"]}\n{"skills": ["adding"]}\n')
     for cpus in (0, *CPUS):
         for again in range(2):
             root = prereq.root / f"cpus{cpus}-{again}"
-            config = prereq.config(f"cpus{cpus}-{again}", root=root, ray__num_cpus=cpus)
+            config = prereq.config(f"cpus{cpus}-{again}", root=root, ray__num_cpus=cpus, scoring=scoring)
             prereq("run", config)
             found[cpus, again] = manifests(root / "pool") | manifests(root / "run")
+            found[cpus, again]["filtered"] = (root / "pool" / "filtered.parquet").read_bytes()
     whole = found[0, 0]
     assert sum("rounds/" in name for name in whole) == 4
     for key, files in found.items():

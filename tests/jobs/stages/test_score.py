@@ -16,6 +16,7 @@ from prereq.jobs.stages.reference_files import find_references
 from prereq.jobs.stages.score import decide, drop_filtered, score_part, write_list
 from prereq.jobs.stages.scorers import Corpus, fit_scorer, load_scorer
 from prereq.selector.corpus.dsir import GramCounts
+from prereq.selector.corpus.mass import CooccurrenceGraph, cosine_similarities
 from prereq.selector.corpus.scoring import ScoreConfig
 
 GOOD = [f"for while loop number {i}" for i in range(30)]
@@ -156,3 +157,22 @@ def test_a_column_that_holds_no_number_is_refused_by_document(tmp_path: Path, va
         score_part(str(tmp_path), path, "", str(tmp_path), [column("x")])
     with pytest.raises(ConfigError, match="has no column 'z'"):
         score_part(str(tmp_path), path, "", str(tmp_path), [column("z")])
+
+
+@pytest.mark.parametrize("settings", [{"combine": "linear"}, {}, {"nearest": 1}])
+def test_nearness_is_around_the_mean_document_and_combined_as_in_the_library(tmp_path: Path, settings: dict[str, Any]):
+    rng = np.random.default_rng(0)
+    vectors, skills = (rng.normal(size=(n, 4)) + 1.0 for n in (50, 2))
+    vectors, skills = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (vectors, skills))
+    graph = CooccurrenceGraph.of([["loops", "strings"], ["loops"], ["loops"]], ["loops", "strings"])
+    arrays = {"skills": skills.astype(np.float32), "mean": vectors.mean(axis=0), "adjacency": graph.adjacency}
+    for name, array in arrays.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.astype(np.float32).ravel()), 4)
+    pq.write_table(pa.table({"id": [str(i) for i in range(50)], "vector": column}), tmp_path / "v.parquet")
+    config = ScoreConfig(name="s", method="mass", paths=("x",), **settings)
+    found = load_scorer(tmp_path, config)(pa.chunked_array([["text"] * 50]), str(tmp_path / "v.parquet"))
+    near = cosine_similarities(vectors, skills)  # around the mean of all documents
+    expected = graph.linear(near) if settings.get("combine") else graph.compositional(near, settings.get("nearest"))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert abs(near.mean()) < 1e-12
