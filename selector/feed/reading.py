@@ -3,6 +3,7 @@
 A shard that does not hold what its manifest says stops the reader with the name of the file; nothing is skipped.
 """
 
+import threading
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
@@ -14,11 +15,35 @@ from prereq.selector.rounds.manifest import RoundManifest, Shard, round_folder
 from prereq.selector.storage import Folder
 
 _AHEAD = 2**20  # bytes of row groups read in one go, about, where a loop's next batches can be foreseen
+_WORTH = 2**18  # bytes from which reading in a second thread is worth its start
 _PACKED_NAMES = {"id": "ids", "arm": "arms"}
 
 
+class _Coming:
+    """A window that a second thread reads and checks while the loop is busy with the one before.
+
+    The thread is no daemon: one that is inside of pyarrow when the interpreter ends would abort the process.
+    """
+
+    def __init__(self, file: ShardFile, groups: Sequence[int]) -> None:
+        self._window: Window | None = None
+        self._thread = threading.Thread(target=self._read, args=(file, groups))
+        self._thread.start()
+
+    def _read(self, file: ShardFile, groups: Sequence[int]) -> None:
+        try:
+            self._window = file.fetch(groups)
+        except ManifestError:
+            self._window = None  # found again, and said, when the loop gets there
+
+    def take(self) -> Window | None:
+        """Wait for it; None where it could not be read, or the process is a fork and the thread was the parent's."""
+        self._thread.join()
+        return self._window
+
+
 class ShardReader:
-    """Reads ranges of rows; what a steady loop will ask for next is read along with what it asks for.
+    """Reads ranges of rows; what a steady loop will ask for next is read along with what it asks for, and ahead of it.
 
     Args:
         run: The run's folder.
@@ -34,6 +59,7 @@ class ShardReader:
         self._file: ShardFile | None = None
         self._names: tuple[str, ...] = ()  # columns that are offered of the open shard
         self._windows: list[Window] = []  # what was read last
+        self._coming: _Coming | None = None  # the open file is its alone until it is taken
         self._last: tuple[int, int] | None = None  # rows of the last range in the open shard
         self._bytes = 0  # read of shards that were closed
 
@@ -61,10 +87,12 @@ class ShardReader:
 
     def close(self) -> None:
         """Close the open shard."""
+        if self._coming is not None:
+            self._coming.take()
         if self._file is not None:
             self._file.close()
             self._bytes += self._file.bytes_read
-        self._file, self._windows, self._last = None, [], None
+        self._file, self._windows, self._last, self._coming = None, [], None, None
 
     def _open(self, number: int, shard: Shard) -> ShardFile:
         if self._file is None or self._file.name != f"{round_folder(number)}/{shard.path}":
@@ -80,7 +108,14 @@ class ShardReader:
         missing = [group for group in groups if not any(group in window for window in self._windows)]
         if missing:
             self._windows = [window for window in self._windows if any(group in window for group in groups)]
-            self._windows.append(file.fetch(self._foreseen(layout, missing, start, stop)))
+            coming, self._coming = self._coming, None
+            window = None if coming is None else coming.take()
+            if window is None or not all(group in window for group in missing):
+                window = file.fetch(self._foreseen(layout, missing, start, stop))
+            self._windows.append(window)
+            following = self._foreseen(layout, (), start, stop)
+            if sum(layout.borders[g + 1] - layout.borders[g] for g in following) >= _WORTH:
+                self._coming = _Coming(file, following)
         self._last = start, stop
         parts = []
         for group in groups:

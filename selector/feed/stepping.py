@@ -6,8 +6,9 @@ worker's, and it reports. The adapters stand on it; torch is not needed here.
 """
 
 import os
-from collections.abc import Callable, Mapping
-from typing import Any
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 from prereq.graph.errors import ConfigError
 from prereq.selector.feed.batch import Batch
@@ -17,6 +18,7 @@ from prereq.selector.feed.stream import Feed
 from prereq.selector.feed.window import Rows
 from prereq.selector.rounds.manifest import RoundManifest, manifest_name
 
+T = TypeVar("T")
 Measure = Callable[[], Mapping[str, Any]]  # -> the arguments of `Feed.report`: losses, eval_tokens, ...
 
 
@@ -67,6 +69,25 @@ class SteppingFeed(Feed):
         """Forget that a finished round is to be reported: this feed only reads, its loop's feed reports."""
         self._state = self._state.moved(unreported=None)
         self._ended = self._keep_ended = False
+
+    def timed(self, items: Iterable[T]) -> Iterator[T]:
+        """The items of a loader, one per global batch from here on; waits for a round that is not there count as ours.
+
+        A loader's workers wait for rounds, and this feed, which moves behind them, would never see it.
+        """
+        iterator, step = iter(items), self.next_step
+        while True:
+            number, batch = divmod(step, self.batches_per_round)
+            missing = not batch and not any(map(self._run.exists, (manifest_name(number), "done.json")))
+            begin = time.monotonic()
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+            if missing:
+                self._waiter.add(time.monotonic() - begin)
+            step += 1
+            yield item
 
     def begin(self, measure: Measure) -> None:
         """Before the first batch: report the untrained model, or the round that a checkpoint left unreported.

@@ -55,7 +55,7 @@ class FeedDataset(IterableDataset[Batch]):
     def follow(self, loader: Iterable[T]) -> Iterator[T]:
         """The items of a loader over this dataset, with `feed` moved behind each as it is handed out."""
         self.feed.refuse_missing_report()
-        for item in loader:
+        for item in self.feed.timed(loader):
             if isinstance(item, Batch) and item.step != self.feed.next_step:
                 at = f"the loader gave step {item.step}, the feed is before step {self.feed.next_step}"
                 raise ConfigError(f"feed: {at}; load the states of one checkpoint into both, and one loader per feed")

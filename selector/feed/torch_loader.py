@@ -33,11 +33,12 @@ class FeedLoader(DataLoader[Any]):
         **loader_arguments: Any,
     ) -> None:
         dataset.feed.refuse_fetching_ahead(who)
+        self._feed = dataset.feed
         make = partial(_pieces, collate, micro_batch)
         super().__init__(dataset, batch_size=None, collate_fn=make, **loader_arguments)
 
     def __iter__(self) -> Iterator[Any]:
-        for pieces in super().__iter__():
+        for pieces in self._feed.timed(super().__iter__()):
             yield from pieces
 
 

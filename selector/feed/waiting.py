@@ -47,6 +47,11 @@ class Waiter:
         self.waited_s = 0.0
         self.waits = 0  # calls whose first look found nothing
 
+    def add(self, seconds: float) -> None:
+        """Count a wait that someone else waited, such as a loader worker."""
+        self.waited_s += seconds
+        self.waits += 1
+
     def stopping(self) -> bool:
         """Whether the caller wants to end."""
         return self._stop is not None and self._stop()

@@ -13,7 +13,6 @@ import pytest
 
 from prereq.graph.errors import ConfigError, FeedbackError, ManifestError, PrereqError
 from prereq.selector.feed import Batch, Feed, WaitConfig
-from prereq.selector.feed.shard_file import ShardFile
 
 QUICK = WaitConfig(first_s=0.005, most_s=0.02, timeout_s=10.0, start_timeout_s=10.0)
 MakeRun = Callable[..., Any]
@@ -96,24 +95,6 @@ def test_loading_opens_one_manifest_however_far_the_run_is(make_run: MakeRun, mo
     monkeypatch.setattr(Folder, "read", lambda self, name: names.append(name) or original(self, name))
     feed.load_state_dict(batches[19].state or {})
     assert names == ["rounds/000006/manifest.json"]
-
-
-def test_a_rank_reads_only_the_row_groups_of_its_slice(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = make_run(1, rows_per_group=3)
-    read: list[int] = []
-    original = ShardFile.fetch
-    monkeypatch.setattr(ShardFile, "fetch", lambda self, groups: read.extend(groups) or original(self, groups))
-    list(feed_of(run, rank=2, world_size=4, verify="size"))
-    assert read == [2, 6, 2]  # two batches of 4 groups in the first shard, one in the second
-
-
-def test_a_row_group_that_spans_batches_is_read_once(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = make_run(1, rows_per_group=100, batches_per_shard=3)
-    read: list[int] = []
-    original = ShardFile.fetch
-    monkeypatch.setattr(ShardFile, "fetch", lambda self, groups: read.extend(groups) or original(self, groups))
-    list(feed_of(run))
-    assert read == [0]
 
 
 def test_a_state_of_another_run_is_refused(make_run: MakeRun) -> None:

@@ -4,6 +4,7 @@ import json
 import pickle
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from itertools import islice
@@ -15,8 +16,9 @@ from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from prereq.graph.errors import ConfigError, FeedbackError
-from prereq.selector.feed import Feed, WaitConfig
+from prereq.selector.feed import Batch, Feed, WaitConfig
 from prereq.selector.feed.torch_data import FeedDataset
+from prereq.selector.feed.torch_loader import FeedLoader
 
 QUICK = WaitConfig(first_s=0.005, most_s=0.02, timeout_s=10.0, start_timeout_s=10.0)
 MakeRun = Callable[..., Any]
@@ -30,6 +32,10 @@ def dataset_of(run: Any, **changes: Any) -> FeedDataset:
 
 def loader_of(dataset: FeedDataset, workers: int, **more: Any) -> Any:
     return DataLoader(dataset, batch_size=None, num_workers=workers, **more)
+
+
+def ids_in(batch: Batch) -> list[str]:
+    return list(batch.ids)
 
 
 def ids_of(batches: Any) -> list[str]:
@@ -136,6 +142,26 @@ def test_workers_refuse_lookahead_0_and_a_bare_loader_does_not(make_run: MakeRun
     with pytest.raises(ConfigError, match="a DataLoader with workers fetches batches before the loop asks"):
         next(iter(loader_of(dataset_of(run), 1)))
     assert len(list(loader_of(dataset_of(run), 0))) == 3
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=SLOW)])
+@pytest.mark.parametrize("framework", [False, True])
+def test_a_round_that_a_loader_waits_for_is_a_wait_of_the_loops_feed(
+    make_run: MakeRun, workers: int, framework: bool
+) -> None:
+    run = make_run(1, done=False)
+    dataset = dataset_of(run)
+    loader = (
+        FeedLoader(dataset, ids_in, None, "test", num_workers=workers) if framework else loader_of(dataset, workers)
+    )
+    items = iter(loader) if framework else dataset.follow(loader)
+    for _ in range(3):
+        next(items)
+    assert dataset.feed.waits == 0
+    threading.Timer(0.2, lambda: (run.add_round(), run.finish())).start()
+    assert len(list(items)) == 3
+    assert dataset.feed.waits == 1
+    assert 0.1 < dataset.feed.waited_s < 10
 
 
 def test_persistent_workers_are_refused_at_the_second_iteration(make_run: MakeRun) -> None:
