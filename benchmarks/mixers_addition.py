@@ -98,7 +98,12 @@ def random_questions(digits: IntArray, rng: np.random.Generator, sign: str = "+"
 # ---------------------------------------------------------------------------------------------- one run
 
 
-def make(method: str, setting: Mapping[str, str], config: Mapping[str, Any], arms: Arms) -> Mixer:
+def methods(config: Mapping[str, Any], name: str) -> Sequence[str]:
+    """Methods that a setting is run with: all, unless it names its own."""
+    return config["settings"][name].get("methods", METHODS)
+
+
+def make(method: str, setting: Mapping[str, Any], config: Mapping[str, Any], arms: Arms) -> Mixer:
     """The mixer of a method; both that read a graph get the paper's: 1 for the target, `influence` for the other."""
     target = setting["target"]
     if method == "target_only":
@@ -257,7 +262,8 @@ def addition_row(size: str) -> tuple[dict[str, float], dict[str, Any]]:
     """The issue's row 2; `check` makes the bar's run of the first seed again and answers no bar."""
     config = yaml.safe_load(CONFIG.read_text())
     seeds = config["seeds"] if size == "full" else config["seeds"][:1]
-    wanted = [(name, method) for name in config["settings"] for method in METHODS] if size == "full" else [BAR]
+    every = [(name, method) for name in config["settings"] for method in methods(config, name)]
+    wanted = every if size == "full" else [BAR]
     runs: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for name, method in wanted:
         found = [run(config, name, method, seed) for seed in seeds]
@@ -267,8 +273,8 @@ def addition_row(size: str) -> tuple[dict[str, float], dict[str, Any]]:
     if size != "full":
         return {}, details | {"runs": runs}
     tables = {
-        name: {method: saved(methods[method], methods["target_only"]) for method in METHODS[1:]}
-        for name, methods in runs.items()
+        name: {method: saved(found, by_method["target_only"]) for method, found in by_method.items()}
+        for name, by_method in runs.items()
     }
     values = {"addition_steps_saved": tables[BAR[0]][BAR[1]]["mean"]}
     return values, details | {"saved": tables, "runs": runs}

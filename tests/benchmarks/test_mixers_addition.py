@@ -87,6 +87,15 @@ def test_skill_it_has_the_papers_graph_and_only_target_only_draws_nothing_else(a
     np.testing.assert_allclose(later[0], 1 / (1 + np.exp(-0.1)), rtol=1e-12)
 
 
+def test_the_bars_setting_is_run_with_every_method_and_each_setting_with_its_baseline(addition: ModuleType):
+    config = yaml.safe_load(addition.CONFIG.read_text())
+    setting, method = addition.BAR
+    assert addition.methods(config, setting) == addition.METHODS
+    assert method in addition.METHODS
+    for name in config["settings"]:
+        assert {"target_only", "skill_it"} <= set(addition.methods(config, name)) <= set(addition.METHODS)
+
+
 def test_steps_saved_are_paired_and_an_unfinished_run_counts_with_its_budget(addition: ModuleType):
     base = [{"steps": 100, "budget": 1000}, {"steps": 200, "budget": 1000}]
     found = addition.saved([{"steps": 50, "budget": 1000}, {"steps": None, "budget": 1000}], base)
