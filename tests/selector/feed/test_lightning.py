@@ -168,10 +168,27 @@ def test_two_ranks_count_every_id_once(make_run: MakeRun, tmp_path: Path, worker
     assert reports(run.root) == ["000000.json", "000001.json", "000002.json", "initial.json"]
 
 
-def main(run: str, folder: str, workers: str) -> None:
-    """One rank of the test with two."""
+def test_a_checkpoint_of_two_ranks_goes_on_in_one(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run(3)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [*launch, __file__, str(run.root), str(tmp_path), "0", "4"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
     module = Recorder()
-    trainer = trainer_of(Path(folder), devices=2, strategy="ddp")
+    again = trainer_of(tmp_path)
+    again.fit(module, datamodule=data_of(run.root), ckpt_path=tmp_path / "kept/step=4.ckpt", weights_only=True)
+    assert module.numbers == list(range(48, 108))
+    assert again.global_step == 9
+
+
+def main(run: str, folder: str, workers: str, save_steps: str = "") -> None:
+    """One rank of the tests with two."""
+    module, saving = Recorder(), dict[str, Any]()
+    if save_steps:
+        steps = int(save_steps)
+        keeper = ModelCheckpoint(dirpath=f"{folder}/kept", filename="{step}", every_n_train_steps=steps, save_top_k=-1)
+        saving = {"enable_checkpointing": True, "callbacks": [keeper], "max_steps": steps + 1}
+    trainer = trainer_of(Path(folder), devices=2, strategy="ddp", **saving)
     trainer.fit(module, datamodule=data_of(Path(run), micro_batch=2, num_workers=int(workers)))
     (Path(folder) / f"rank-{trainer.global_rank}.json").write_text(json.dumps(module.numbers))
     trainer.strategy.barrier()  # gloo's thread has freed its last tensor before the exit waits for it
