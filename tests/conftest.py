@@ -9,6 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# The same examples in every run, and no verdict on time: a busy machine is no fault of the code.
+settings.register_profile("prereq", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("prereq")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 _buckets = count()
