@@ -73,6 +73,8 @@ def test_damage_that_was_met_ahead_is_told_where_its_rows_are_due(
     whole = shard.read_bytes()
     seen = [next(feed).ids, next(feed).ids]
     assert ahead[-1] == (False, 2)
+    assert feed._reader._coming is not None
+    assert feed._reader._coming.take() is not None  # it has been read by now
     shard.write_bytes(whole[:100])  # the file itself, which is open
     seen.append(next(feed).ids)
     with pytest.raises(ManifestError, match="ends at byte"):
