@@ -330,7 +330,7 @@ def test_a_start_without_a_run_says_so_soon(
     """A misspelt folder must not look like half a minute of nothing."""
     monkeypatch.setattr("prereq.selector.feed.rounds._START_NOTICE_S", 0.02)
     with pytest.raises(PrereqError):
-        Feed(tmp_path / "typo", wait=WaitConfig(first_s=0.01, start_timeout_s=0.1, notice_s=60.0))
+        Feed(tmp_path / "typo", wait=WaitConfig(first_s=0.01, start_timeout_s=0.5, notice_s=60.0))
     assert "run.json: still waiting after 0 s; is this the run_dir" in caplog.text
 
 

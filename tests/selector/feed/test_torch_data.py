@@ -158,8 +158,19 @@ def test_a_round_that_a_loader_waits_for_is_a_wait_of_the_loops_feed(
     for _ in range(3):
         next(items)
     assert dataset.feed.waits == 0
-    threading.Timer(0.2, lambda: (run.add_round(), run.finish())).start()
+    asked, look = threading.Event(), dataset.feed._run.exists
+    dataset.feed._run.exists = lambda name: [look(name), asked.set()][0]
+
+    def sampler() -> None:
+        asked.wait(10)
+        time.sleep(0.3)
+        run.add_round()
+        run.finish()
+
+    thread = threading.Thread(target=sampler)
+    thread.start()
     assert len(list(items)) == 3
+    thread.join()
     assert dataset.feed.waits == 1
     assert 0.1 < dataset.feed.waited_s < 10
 
