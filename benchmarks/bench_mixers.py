@@ -26,6 +26,7 @@ import numpy as np
 from comparison import comparable, compare, say
 from lego import lego_row
 from mixers_addition import addition_row
+from mixers_dm import dm_row
 from recording import bars, record
 
 from prereq.graph.canonical import digest
@@ -311,7 +312,13 @@ def cost_row(size: str) -> tuple[Values, dict[str, Any]]:
 
 # ---------------------------------------------------------------------------------------------- the program
 
-ROWS: dict[str, Row] = {"worlds": worlds_row, "cost": cost_row, "lego": lego_row, "addition": addition_row}
+ROWS: dict[str, Row] = {
+    "worlds": worlds_row,
+    "cost": cost_row,
+    "lego": lego_row,
+    "addition": addition_row,
+    "dm": dm_row,
+}
 
 
 def _compared(details: dict[str, Any]) -> dict[str, Any]:

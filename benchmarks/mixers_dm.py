@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from comparison import RESULTS, comparable, compare, say
 from recording import bars, record
-from token_ratios import COMPARED_AT, NEVER, Curve, continual_table, ratio, target_aims, target_table, tokens_to
+from token_ratios import COMPARED_AT, Curve, at_least, continual_table, ratio, target_aims, target_table, tokens_to
 
 from prereq.graph.canonical import digest, sha256_hex
 from prereq.graph.influence import Influence, load_influence
@@ -264,7 +264,7 @@ def checked(
     own = learned.matrix[learned.train.index(target), learned.eval.index(target)]
     return comparable(
         inputs_digest(data),
-        target_token_ratio=(NEVER if found is None else found, RATIO_TOLERANCE),
+        target_token_ratio=(at_least(found, curve), RATIO_TOLERANCE),
         first_target_loss=(float(curve.of([target])[0]), LOSS_TOLERANCE),
         influence_on_itself=(float(own), INFLUENCE_TOLERANCE),
     )

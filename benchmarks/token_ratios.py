@@ -12,7 +12,6 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 
 COMPARED_AT = 360_000  # tokens; runs go on to 1.1 times as many, so that a ratio up to 1.1 is seen
-NEVER = 1.1  # what counts for a run that does not get there: at least that much
 T_975 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # Student's t at 97.5 %, by number of seeds
 
 
@@ -80,28 +79,35 @@ def ratio(curve: Curve, skills: Sequence[str], loss: float) -> float | None:
     return None if tokens is None else tokens / COMPARED_AT
 
 
+def at_least(found: float | None, curve: Curve) -> float:
+    """A ratio, or for a run that does not get there what it had trained on: its ratio is larger."""
+    return curve.tokens[-1] / COMPARED_AT if found is None else found
+
+
 def continual_table(curves: Mapping[tuple[str, int], Curve]) -> dict[str, Any]:
     """Per mixer: mean and worst loss after COMPARED_AT tokens, and tokens to uniform's mean loss, by seed."""
     table: dict[str, Any] = {}
     for variant, seed in curves:
         curve, uniform = curves[variant, seed], curves["uniform", seed]
         by_skill = {skill: loss_at(curve, [skill], COMPARED_AT) for skill in curve.skills}
-        row = table.setdefault(variant, {"seeds": [], "mean": [], "worst": [], "worst_skill": [], "ratio": []})
+        names = ("seeds", "mean", "worst", "worst_skill", "ratio", "ratio_at_least")
+        row = table.setdefault(variant, {name: [] for name in names})
         row["seeds"].append(seed)
         row["mean"].append(loss_at(curve, curve.skills, COMPARED_AT))
         row["worst"].append(max(by_skill.values()))
         row["worst_skill"].append(max(by_skill, key=lambda skill: by_skill[skill]))
-        row["ratio"].append(ratio(curve, curve.skills, loss_at(uniform, uniform.skills, COMPARED_AT)))
+        found = ratio(curve, curve.skills, loss_at(uniform, uniform.skills, COMPARED_AT))
+        row["ratio"].append(found)
+        row["ratio_at_least"].append(at_least(found, curve))
     for row in table.values():
-        row["ratio_mean"], row["ratio_interval"] = interval(row["ratio"])
+        row["ratio_mean"], row["ratio_interval"] = interval(row["ratio_at_least"])
     return table
 
 
-def interval(ratios: Sequence[float | None]) -> tuple[float, list[float]]:
-    """Mean and 95 % interval over seeds (Student's t); a run that never got there counts as NEVER."""
-    values = [NEVER if value is None else value for value in ratios]
+def interval(values: Sequence[float]) -> tuple[float, list[float]]:
+    """Mean and 95 % interval over seeds (Student's t)."""
     mean = statistics.fmean(values)
-    half = T_975[len(values)] * statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    half = T_975[len(values)] * statistics.stdev(values) / math.sqrt(len(values))
     return mean, [mean - half, mean + half]
 
 
@@ -122,11 +128,13 @@ def target_table(
     for (variant, seed), curve in curves.items():
         method, _, target = variant.partition("-")
         found = ratio(curve, [target], aims[seed, target])
-        table.setdefault(method, {"ratios": {}})["ratios"].setdefault(target, []).append(found)
+        row = table.setdefault(method, {"ratios": {}, "all": [], "never": 0})
+        row["ratios"].setdefault(target, []).append(found)
+        row["all"].append(at_least(found, curve))
+        row["never"] += found is None
     for row in table.values():
-        values = [NEVER if value is None else value for each in row["ratios"].values() for value in each]
+        values = row.pop("all")
         row["median"] = statistics.median(values)
         row["quartiles"] = np.quantile(values, [0.25, 0.75]).tolist()
         row["range"] = [min(values), max(values)]
-        row["never"] = sum(value is None for each in row["ratios"].values() for value in each)
     return table
