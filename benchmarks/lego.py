@@ -103,6 +103,8 @@ class Experiment:
         path = Path(folder) / f"{name}.json" if folder else None
         if path and path.exists() and (kept := json.loads(path.read_text()))["inputs"] == inputs:
             return kept["made"]
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
         made = make()
         if path:
             write_whole(path, json.dumps({"inputs": inputs, "made": made}).encode())

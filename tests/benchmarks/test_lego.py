@@ -203,6 +203,7 @@ def test_the_full_row_keeps_every_run_and_the_check_repeats_one(monkeypatch: pyt
         "short_run_steps": 1,
     }
     monkeypatch.setattr(lego, "settings", lambda: small)
+    tmp_path = tmp_path / "new"
     monkeypatch.setenv("LEGO_RUNS", str(tmp_path))
     values, full = lego.lego_row("full")
     assert set(values) == {"lego_skillit_minus_random", "lego_bandit_minus_skillit"}
