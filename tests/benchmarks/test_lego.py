@@ -161,6 +161,9 @@ def test_a_run_is_the_same_twice_and_the_mixer_sees_the_control_set_alone(method
 
     first = run(30)
     assert first == run(30)
+    other = run(7)  # another report set, the same control set
+    assert other[1:3] == first[1:3]
+    assert other[3] != first[3]
     assert first[0] == [2, 4, 6]
     assert len(first[1]) == 3
     assert first[1][2] != first[1][0]
