@@ -18,6 +18,7 @@ from prereq.selector.mixers.simplex import FloatArray
 
 _ROWS_AT_ONCE = 256  # of A, so that a product needs no second matrix of its size
 _TOKENS = 2500  # behind a loss whose report does not say how many
+_DROPS_TO_HALF = 10  # drops after which the losses are half way (in the logarithm) in the unit of the first ones
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +43,7 @@ class SkillBanditConfig:
     targets: tuple[str, ...] | None = None
     # draw only tokens of targets and of skills with a declared path to one; the rest is exactly 0 and stays untried
     mask: bool = False
-    # once drops are seen, count the newest losses, scaled to the first ones' sum: fresh, and no flatter as losses fall
+    # once drops are seen, count the newest losses, in the unit of the first ones the more drops there are
     relative: bool = True
     # how often each observed drop counts: 0 trusts the declared influence alone
     observation_weight: float = 1.0
@@ -190,7 +191,8 @@ class SkillBandit:
         if fitted is not None and self.config.relative:
             newest, reports = self._history.newest(state)
             counted = 1 if self.config.reduction == "mean" else reports
-            losses = counted * relative_losses(newest, np.asarray(state["first"], dtype=np.float64))
+            start = np.asarray(state["first"], dtype=np.float64)
+            losses = counted * relative_losses(newest, start, len(fitted.scale))
         per_skill = _times(self._influence, losses)
         if fitted is not None:
             per_skill = mean_times(fitted, per_skill, losses, self._beliefs)
@@ -225,15 +227,18 @@ class SkillBandit:
             )
 
 
-def relative_losses(newest: FloatArray, first: FloatArray) -> FloatArray:
-    """The newest losses, scaled so that they sum to what the same skills' first losses did.
+def relative_losses(newest: FloatArray, first: FloatArray, drops: int) -> FloatArray:
+    """The newest losses, scaled towards what the same skills' first losses summed to.
 
     Which arms help most does not depend on the unit of the losses, but exp(eta * signal) does: as losses fall it goes
-    flat. In these units it keeps the sharpness that the learning rate had at the start.
+    flat. In the unit of the first losses it keeps the sharpness that the learning rate had at the start. A few drops
+    say little about the influence, and a sharp mixture would follow their noise, so the unit moves as drops come in:
+    the factor is (sum of first / sum of newest) ** (drops / (drops + 10)).
 
     Args:
         newest: `(m,)`, nats; NaN where not measured.
         first: `(m,)`, nats; above 0 where a loss above 0 was ever measured.
+        drops: Rounds that the influence was learned from.
 
     Returns:
         `(m,)`; 0 for a skill that was not measured, all 0 when nothing is left to learn.
@@ -241,7 +246,8 @@ def relative_losses(newest: FloatArray, first: FloatArray) -> FloatArray:
     measured = ~np.isnan(newest)
     now = np.where(measured, newest, 0.0)
     total, start = float(now.sum()), float(first[measured].sum())
-    return now * (start / total) if total > 0.0 and start > 0.0 else now
+    power = drops / (drops + _DROPS_TO_HALF)
+    return now * (start / total) ** power if total > 0.0 and start > 0.0 else now
 
 
 def _times(influence: FloatArray, losses: FloatArray) -> FloatArray:

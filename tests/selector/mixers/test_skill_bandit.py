@@ -10,6 +10,7 @@ from prereq.graph.errors import ConfigError, FeedbackError
 from prereq.graph.influence import Influence
 from prereq.selector.mixers import NO_SKILL, Arms, Observation, SkillShares, make_mixer, mixer_config
 from prereq.selector.mixers.simulator import SimulatorConfig, simulate
+from prereq.selector.mixers.skill_bandit import relative_losses
 from prereq.selector.mixers.worlds import ROUNDS, make_world
 
 IDS = ("a", "b", "c")
@@ -127,6 +128,15 @@ def test_a_skill_whose_loss_is_gone_and_that_helps_no_other_is_left_though_the_g
     assert losses[-1].mean() < even.final_loss
 
 
+def test_losses_move_into_the_unit_of_the_first_ones_as_drops_come_in():
+    """Half way, in the logarithm, after ten drops; the newest losses' proportions stay."""
+    newest, first = np.array([0.5, 0.25, np.nan]), np.array([4.0, 8.0, 3.0])  # sums .75 and 12: a factor of 16
+    np.testing.assert_allclose(relative_losses(newest, first, 10), [2.0, 1.0, 0.0])
+    np.testing.assert_allclose(relative_losses(newest, first, 30), np.array([0.5, 0.25, 0.0]) * 8.0)
+    np.testing.assert_allclose(relative_losses(newest, first, 0), [0.5, 0.25, 0.0])
+    assert relative_losses(np.zeros(3), first, 10).tolist() == [0.0, 0.0, 0.0]
+
+
 def test_the_bonus_goes_to_what_was_not_drawn():
     """Two skills of equal declared effect, one of them tried often: the other gets more."""
     ids = ("a", "b")
@@ -144,23 +154,23 @@ def test_the_bonus_goes_to_what_was_not_drawn():
     assert shares[1] > shares[0]
 
 
-def test_once_drops_are_seen_the_newest_losses_count_in_units_of_the_first():
+def test_once_drops_are_seen_the_newest_losses_count_ever_more_in_units_of_the_first():
     """With evidence of no weight the influence stays as declared, and the mixture can be computed by hand."""
     a0 = np.array([[1.0, 0.4, 0.0], [0.0, 1.0, 0.2], [0.0, 0.0, 1.0]])
     parameters = {"observation_weight": 1e-12, "bonus": 0, "learning_rate": 0.3, "window": 2, "base": "uniform"}
     losses = [(4.0, 2.0, 2.0), (2.0, 1.0, 1.5), (1.0, 0.5, 0.5), (0.5, 0.25, None)]
-    expected = [
-        (4.0, 2.0, 2.0),  # no drop yet: as in Skill-It
-        (32 / 4.5, 16 / 4.5, 24 / 4.5),  # the newest, times 8 / 4.5 as they began at 8, times two reports
-        (8.0, 4.0, 4.0),  # a quarter of the first ones: in their units nothing has changed, over two reports
-        (6.4, 3.2, 6.4),  # .5, .25 and the .5 that the third had a report before, times 8 / 1.25 and two reports
-    ]
+    # one report without a drop, as in Skill-It, then the newest losses over two reports; a third skill that is not
+    # measured keeps the .5 that it had a report before
+    newest = np.array([(4.0, 2.0, 2.0), (4.0, 2.0, 3.0), (2.0, 1.0, 1.0), (1.0, 0.5, 1.0)])
+    # they began at 8 and are at 4.5, 2 and 1.25 after one, two and three drops
+    factors = [1.0, (8 / 4.5) ** (1 / 11), (8 / 2) ** (2 / 12), (8 / 1.25) ** (3 / 13)]
+    expected = newest * np.array(factors)[:, None]
     mixer = make_mixer("skill_bandit", parameters, ARMS, Influence(IDS, IDS, a0))
     state = mixer.init()
     for number, (row, counted) in enumerate(zip(losses, expected, strict=True)):
         report = Observation(round=number, losses=dict(zip(IDS, row, strict=True)), drawn_tokens=np.ones(3))
         state = mixer.update(state, report)
-        logits = 0.3 * a0 @ np.array(counted)
+        logits = 0.3 * a0 @ counted
         np.testing.assert_allclose(mixer.mixture(state), np.exp(logits) / np.exp(logits).sum(), rtol=1e-6)
 
 
