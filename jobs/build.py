@@ -78,10 +78,11 @@ def build(config: RunConfig, progress: Progress) -> PoolSummary:
     pool.check_writable()
     if not _claim(pool, settings, progress):
         return _read_summary(pool)
+    references = _reference_digests(config)  # first, so that a missing file costs no work
     with _Lazy(lambda: make_executor(config.ray, stages, _local_inputs(config))) as executor:
         bench = Bench(stages=stages, executor=executor, progress=progress, seed=config.pool.seed)
         documents = ingest(bench, config.sources, config.ingest)
-        inputs = _input_digests(documents, config)
+        inputs = references | {"documents": digest([file.sha256 for file in documents.matching("part-")])}
         if _is_finished(pool, inputs):
             return _read_summary(pool)
         layout, results = _run_stages(bench, documents, graph, config)
@@ -290,8 +291,8 @@ def _differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
         yield f"{path} was {json.dumps(old)[:60]}, is {json.dumps(new)[:60]}"
 
 
-def _input_digests(documents: StageResult, config: RunConfig) -> dict[str, Any]:
-    """What tells whether a finished pool was made of the same input."""
+def _reference_digests(config: RunConfig) -> dict[str, Any]:
+    """What tells, beside the documents, whether a finished pool was made of the same input."""
     path = config.holdout.path
     references = {"references": references_digest(config.decontaminate)} if config.decontaminate.paths else {}
     if config.scoring:
@@ -299,10 +300,7 @@ def _input_digests(documents: StageResult, config: RunConfig) -> dict[str, Any]:
     labelled = config.tagging.labelled
     if labelled is not None:
         references["labelled sample"] = file_digest(labelled, "tagging.labelled")
-    return references | {
-        "documents": digest([file.sha256 for file in documents.matching("part-")]),
-        "evaluation": None if path is None else file_digest(path),
-    }
+    return references | {"evaluation": None if path is None else file_digest(path)}
 
 
 def _is_finished(pool: Folder, inputs: Mapping[str, Any]) -> bool:

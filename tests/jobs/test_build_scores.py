@@ -252,3 +252,11 @@ def test_damage_in_a_stage_is_mended_and_another_threshold_scores_nothing_anew(f
     stages = {p: p.stat().st_mtime_ns for p in (folder / "filtered/stages/score").glob("*/part-*")}
     run(make(folder, "filtered", scoring=[FILTERS[0], FILTERS[1] | {"drop_below": None}]))
     assert {p: p.stat().st_mtime_ns for p in stages} == stages
+
+
+def test_a_missing_reference_file_is_an_error_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _builds.write_corpus(tmp_path, 60)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"scoring: good.*no input file matches 'absent\.jsonl'"):
+        run(make(tmp_path, scoring=[{"name": "good", "method": "quality", "paths": ["absent.jsonl"]}]))
+    assert not (tmp_path / "pool/stages/ingest").exists()
