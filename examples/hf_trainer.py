@@ -7,6 +7,7 @@ Started again it goes on from the newest checkpoint in `--out`.
 """
 
 import argparse
+import time
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,10 @@ def main() -> None:
         callbacks=[FeedCallback(dataset, lambda model: evaluate_holdout(model, split).report())],
     )
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(args.out)) if args.out.exists() else None)
-    # An exit right behind the last exchange between ranks can hang in gloo; a barrier and an orderly end cannot.
+    # gloo's threads free tensors a little behind an exchange and need the interpreter's lock for it; a rank that goes
+    # down at once holds the lock, waits for the threads, and can hang.
     trainer.accelerator.wait_for_everyone()
+    time.sleep(1.0)
     trainer.accelerator.end_training()
 
 

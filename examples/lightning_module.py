@@ -7,6 +7,7 @@ Started again it goes on from the checkpoint in `--out`.
 """
 
 import argparse
+import time
 from pathlib import Path
 
 import torch
@@ -87,6 +88,11 @@ def main() -> None:
         ckpt_path=last if last.exists() else None,
         weights_only=True,
     )
+    if args.devices > 1:
+        # gloo's threads free tensors a little behind an exchange and need the interpreter's lock for it; a rank that
+        # goes down at once holds the lock, waits for the threads, and can hang.
+        trainer.strategy.barrier()
+        time.sleep(1.0)
 
 
 if __name__ == "__main__":

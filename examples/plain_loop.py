@@ -9,6 +9,7 @@ again, also with another number of processes, it goes on behind its last checkpo
 
 import argparse
 import os
+import time
 from pathlib import Path
 
 import torch
@@ -118,7 +119,10 @@ def main() -> None:
     try:
         train(args.run, args.checkpoint, rank, world_size)
         if world_size > 1:
-            dist.barrier()  # else gloo's thread may still want to free a tensor while the exit waits for the thread
+            # gloo's threads free tensors a little behind an exchange and need the interpreter's lock for it; a rank
+            # that goes down at once holds the lock, waits for the threads, and can hang.
+            dist.barrier()
+            time.sleep(1.0)
     finally:
         if world_size > 1:
             dist.destroy_process_group()
