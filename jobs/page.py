@@ -23,8 +23,8 @@ h2 { font-size: 17px; margin: 0 0 4px; }
 p { margin: 0 0 10px; }
 .quiet { color: var(--quiet); }
 .card { background: #fff; border: 1px solid var(--line); border-radius: 10px; padding: 18px 20px; margin-top: 18px; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px; margin-top: 18px; }
-.tile { background: #fff; border: 1px solid var(--line); border-radius: 10px; padding: 12px 16px; }
+.tiles { display: flex; flex-wrap: wrap; gap: 12px; margin-top: 18px; }
+.tile { flex: 1 1 110px; background: #fff; border: 1px solid var(--line); border-radius: 10px; padding: 12px 16px; }
 .tile b { display: block; font-size: 19px; line-height: 1.4; font-weight: 650; white-space: nowrap;
   font-variant-numeric: tabular-nums; }
 .tile span { color: var(--quiet); font-size: 12.5px; }
