@@ -1,9 +1,11 @@
 """Influence, targets and base brought into the order of a pool's arms and skills: by id, never by position."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from prereq.graph.canonical import digest
 from prereq.graph.errors import ConfigError
 from prereq.graph.influence import Influence
 from prereq.selector.mixers.parameters import PATH, check_known
@@ -22,6 +24,18 @@ def target_columns(influence: Influence, targets: Sequence[str] | None) -> tuple
         return tuple(sorted(influence.eval))
     check_known(f"{PATH}.targets", targets, influence.eval, "evaluation skill")
     return tuple(sorted(targets))
+
+
+def state_key(name: str, parameters: Mapping[str, Any], arms: Arms, influence: Influence) -> str:
+    """What binds a mixer's state to its configuration: 12 hex digits.
+
+    A decay that is not used is left out: states from before there was one stay valid.
+    """
+    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in parameters.items()}
+    if plain.get("ema_decay") is None:
+        plain.pop("ema_decay", None)
+    ids = {"arms": list(arms.ids), "train": sorted(influence.train), "eval": sorted(influence.eval)}
+    return digest({"name": name, "parameters": plain} | ids)[:12]
 
 
 def aligned_influence(influence: Influence, arms: Arms, columns: Sequence[str]) -> FloatArray:

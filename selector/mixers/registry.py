@@ -79,7 +79,13 @@ MIXERS: Mapping[str, MixerKind] = MappingProxyType(
 
 
 # parameters that came after the first runs, with their defaults: a run that was begun before them stays the same run
-_LATER_PARAMETERS: Mapping[str, Mapping[str, Any]] = MappingProxyType({"static": {"score": None, "temperature": 1.0}})
+_LATER_PARAMETERS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "skill_bandit": {"ema_decay": None},
+        "skill_it": {"ema_decay": None},
+        "static": {"score": None, "temperature": 1.0},
+    }
+)
 
 
 def identifying_parameters(name: str, parameters: Mapping[str, Any]) -> dict[str, Any]:

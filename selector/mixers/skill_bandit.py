@@ -1,17 +1,16 @@
 """SkillBandit: Skill-It with the graph as a prior: the losses of the run correct it, and uncertain arms get tried."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from prereq.graph.canonical import digest
 from prereq.graph.errors import ConfigError, FeedbackError
 from prereq.graph.influence import Influence
-from prereq.selector.mixers.alignment import aligned_influence, base_weights, masked_base, target_columns
+from prereq.selector.mixers.alignment import aligned_influence, base_weights, masked_base, state_key, target_columns
 from prereq.selector.mixers.evidence import Beliefs, Posterior, Rows, deviation_times, mean_times, posterior
 from prereq.selector.mixers.exponentiated import log_weights, step, step_range
-from prereq.selector.mixers.history import LossHistory, Reduction
+from prereq.selector.mixers.history import LossHistory, Reduction, check_reduction
 from prereq.selector.mixers.parameters import check_choice, check_flag, check_ids, check_number, check_whole
 from prereq.selector.mixers.protocol import Arms, Observation, State, aligned_losses, next_round
 from prereq.selector.mixers.simplex import FloatArray
@@ -29,8 +28,10 @@ class SkillBanditConfig:
     learning_rate: float = 0.2
     # w, rounds whose losses count in the signal
     window: int = 3
-    # how the window's losses become one vector: sum or mean
+    # how losses become one vector, as in skill_it: sum or mean over the window, or ema
     reduction: Reduction = "sum"
+    # with reduction: ema, weight in [0, 1) of a skill's loss over that of its next newer one; 0: the newest loss alone
+    ema_decay: float | None = None
     # which losses a mixture may use, as in skill_it
     loss_timing: Literal["paper", "end_of_round"] = "end_of_round"
     # c in [0, 1), share of the base distribution mixed into every mixture
@@ -78,7 +79,7 @@ class SkillBanditConfig:
         object.__setattr__(self, "forgetting", check_number("forgetting", self.forgetting, low=0.1, high=1.0))
         check_whole("window", self.window, low=1)
         check_whole("memory", self.memory, low=1)
-        check_choice("reduction", self.reduction, ("sum", "mean"))
+        object.__setattr__(self, "ema_decay", check_reduction(self.reduction, self.ema_decay))
         check_choice("loss_timing", self.loss_timing, ("paper", "end_of_round"))
         check_choice("negatives", self.negatives, ("keep", "clip"))
         check_choice("base", self.base, ("tokens", "uniform"))
@@ -127,12 +128,11 @@ class SkillBandit:
             skills=len(self._columns),
             window=config.window,
             reduction=config.reduction,
+            decay=config.ema_decay or 0.0,
             delay=1 if config.loss_timing == "paper" else 0,
         )
         self._beliefs = _beliefs(config, arms, self._columns, self._influence)
-        parameters: dict[str, Any] = asdict(config) | {"targets": list(config.targets) if config.targets else None}
-        ids = {"arms": list(arms.ids), "train": sorted(influence.train), "eval": sorted(influence.eval)}
-        self._key = digest({"name": self.name, "parameters": parameters} | ids)[:12]
+        self._key = state_key(self.name, asdict(config), arms, influence)
 
     def init(self) -> State:
         """No report yet."""
@@ -190,7 +190,7 @@ class SkillBandit:
         fitted = posterior(self._rows(state), self._beliefs, self.config.observation_weight)
         if fitted is not None and self.config.relative:
             newest, reports = self._history.newest(state)
-            counted = 1 if self.config.reduction == "mean" else reports
+            counted = reports if self.config.reduction == "sum" else 1
             start = np.asarray(state["first"], dtype=np.float64)
             losses = counted * relative_losses(newest, start, len(fitted.scale))
         per_skill = _times(self._influence, losses)

@@ -1,16 +1,15 @@
 """Skill-It over clusters: draw more of what helps the skills whose loss is high, seen through the influence matrix."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from prereq.graph.canonical import digest
 from prereq.graph.errors import ConfigError
 from prereq.graph.influence import Influence
-from prereq.selector.mixers.alignment import aligned_influence, base_weights, masked_base, target_columns
+from prereq.selector.mixers.alignment import aligned_influence, base_weights, masked_base, state_key, target_columns
 from prereq.selector.mixers.exponentiated import log_weights, step, step_range
-from prereq.selector.mixers.history import LossHistory, Reduction
+from prereq.selector.mixers.history import LossHistory, Reduction, check_reduction
 from prereq.selector.mixers.parameters import (
     PATH,
     check_choice,
@@ -29,10 +28,12 @@ class SkillItConfig:
 
     # eta, per (influence x nats x rounds in the window): only meaningful together with the influence's scale
     learning_rate: float = 0.2
-    # w, rounds whose losses count; older ones are forgotten
+    # w, rounds whose losses count; older ones are forgotten (not with reduction: ema, which forgets by its decay)
     window: int = 3
-    # how the window's losses become one vector: sum (the paper; grows with the window) or mean
+    # how losses become one vector: sum over the window (the paper; grows with it), mean over it, or ema over all
     reduction: Reduction = "sum"
+    # with reduction: ema, weight in [0, 1) of a skill's loss over that of its next newer one; 0: the newest loss alone
+    ema_decay: float | None = None
     # which losses a mixture may use: up to the end of the last round, or one round older (the paper's Algorithm 1)
     loss_timing: Literal["paper", "end_of_round"] = "end_of_round"
     # online moves with every report; static keeps the initial mixture, which the influence alone decides
@@ -55,7 +56,7 @@ class SkillItConfig:
         object.__setattr__(self, "learning_rate", check_number("learning_rate", self.learning_rate, low=0.0))
         object.__setattr__(self, "floor", check_number("floor", self.floor, low=0.0, high=1.0, open_high=True))
         check_whole("window", self.window, low=1)
-        check_choice("reduction", self.reduction, ("sum", "mean"))
+        object.__setattr__(self, "ema_decay", check_reduction(self.reduction, self.ema_decay))
         check_choice("loss_timing", self.loss_timing, ("paper", "end_of_round"))
         check_choice("mode", self.mode, ("online", "static"))
         check_choice("negatives", self.negatives, ("keep", "clip"))
@@ -64,8 +65,8 @@ class SkillItConfig:
         check_flag("mask", self.mask)
         if self.targets is not None:
             object.__setattr__(self, "targets", check_ids("targets", self.targets))
-        if self.accumulate and self.reduction == "mean":
-            raise ConfigError(f"{PATH}.accumulate adds up every loss and has no mean; use reduction: sum")
+        if self.accumulate and self.reduction != "sum":
+            raise ConfigError(f"{PATH}.accumulate adds up every loss and has no {self.reduction}; use reduction: sum")
 
 
 class SkillIt:
@@ -108,12 +109,11 @@ class SkillIt:
             skills=len(self._columns),
             window=config.window,
             reduction=config.reduction,
+            decay=config.ema_decay or 0.0,
             delay=1 if config.loss_timing == "paper" else 0,
             accumulate=config.accumulate,
         )
-        parameters: dict[str, Any] = asdict(config) | {"targets": list(config.targets) if config.targets else None}
-        ids = {"arms": list(arms.ids), "train": sorted(influence.train), "eval": sorted(influence.eval)}
-        self._key = digest({"name": self.name, "parameters": parameters} | ids)[:12]
+        self._key = state_key(self.name, asdict(config), arms, influence)
 
     def init(self) -> State:
         """No report yet."""

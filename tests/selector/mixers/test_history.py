@@ -1,5 +1,7 @@
 """Windows, gaps, delay and accumulation of losses."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -93,3 +95,47 @@ def test_the_newest_loss_is_looked_for_in_the_reports_that_count():
     newest, reports = history.newest(state)  # the last report does not count yet, the first one no more
     np.testing.assert_array_equal(newest, [3.0, 2.0, np.nan])
     assert reports == 2
+
+
+def faded(decay: float, losses: list[float]) -> float:
+    """Sum of decay^age * loss over the sum of decay^age, age counted in the measured losses behind it."""
+    weights = decay ** np.arange(len(losses))[::-1]
+    return float(weights @ losses / weights.sum())
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize("delay", [0, 1])
+def test_the_fading_mean_weighs_every_loss_by_its_age_and_a_gap_moves_nothing(decay: float, delay: int):
+    history = LossHistory(skills=3, window=2, reduction="ema", decay=decay, delay=delay)
+    rows = [[8.0, GAP, GAP], [4.0, 3.0, GAP], [GAP, 1.0, GAP], [0.0, GAP, GAP], [1.0, 5.0, GAP], [2.0, 7.0, GAP]]
+    for reports in range(1 + delay, len(rows) + 1):
+        counted = np.array(rows[: reports - delay]).T
+        expected = [faded(decay, own[~np.isnan(own)].tolist()) if (~np.isnan(own)).any() else 0.0 for own in counted]
+        np.testing.assert_allclose(remember(history, *rows[:reports]), expected, rtol=1e-14)
+    assert remember(history, *rows[:delay]).tolist() == [1.0, 1.0, 1.0]
+
+
+def test_the_fading_mean_of_a_half_by_hand():
+    history = LossHistory(skills=1, window=1, reduction="ema", decay=0.5)
+    assert remember(history, [4.0], [1.0]).tolist() == [2.0]  # (4 / 2 + 1) / (1 / 2 + 1)
+    assert remember(history, [4.0], [1.0], [2.0]).tolist() == [2.0]  # (4 / 4 + 1 / 2 + 2) / (1 / 4 + 1 / 2 + 1)
+    assert remember(history, *[[0.1]] * 50).tolist() == [0.1]
+
+
+def test_the_fading_mean_keeps_a_skill_that_left_the_window_and_its_state_does_not_grow():
+    history = LossHistory(skills=2, window=3, delay=1, reduction="ema", decay=0.9)
+    state = history.add(history.empty(), np.array([5.0, 6.0]))
+    for _ in range(40):
+        before = json.dumps({key: value.tolist() for key, value in state.items()}, allow_nan=False)
+        following = history.add(state, np.array([5.0, GAP]))
+        assert json.dumps({key: value.tolist() for key, value in state.items()}) == before
+        again = history.add(json.loads(before), np.array([5.0, GAP]))
+        assert {key: value.tolist() for key, value in following.items()} == {k: v.tolist() for k, v in again.items()}
+        state = following
+    assert history.reduced(state).tolist() == [5.0, 6.0]
+    assert {key: np.shape(value) for key, value in state.items()} == {
+        "losses": (4, 2),
+        "measured": (4, 2),
+        "ema": (2,),
+        "weight": (2,),
+    }

@@ -133,7 +133,25 @@ def test_the_smallest_legal_values_are_taken():
     assert (config.window, config.learning_rate, config.floor) == (1, 0.0, 0.0)
 
 
+@pytest.mark.parametrize("name", ["skill_it", "skill_bandit"])
+@pytest.mark.parametrize("decay", [1.0, 1, -0.1, float("nan"), "0.5", True])
+def test_a_decay_outside_its_interval_is_refused(name, decay):
+    with pytest.raises(ConfigError, match=r"mixer\.parameters\.ema_decay is .*; expected a number in \[0, 1\)"):
+        mixer_config(name, {"reduction": "ema", "ema_decay": decay})
+
+
+@pytest.mark.parametrize("name", ["skill_it", "skill_bandit"])
+def test_a_decay_goes_with_its_reduction_and_with_no_other(name):
+    with pytest.raises(ConfigError, match=r"ema needs ema_decay, the weight in \[0, 1\)"):
+        mixer_config(name, {"reduction": "ema"})
+    with pytest.raises(ConfigError, match="ema_decay goes with reduction: ema; reduction is sum"):
+        mixer_config(name, {"ema_decay": 0.5})
+    assert mixer_config(name, {"reduction": "ema", "ema_decay": 0}).ema_decay == 0.0
+
+
 def test_accumulating_a_mean_is_refused():
+    with pytest.raises(ConfigError, match="has no ema; use reduction: sum"):
+        mixer_config("skill_it", {"accumulate": True, "reduction": "ema", "ema_decay": 0.5})
     with pytest.raises(ConfigError, match="use reduction: sum"):
         mixer_config("skill_it", {"accumulate": True, "reduction": "mean"})
 

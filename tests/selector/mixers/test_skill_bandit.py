@@ -55,6 +55,7 @@ def frozen(state: dict[str, Any]) -> str:
         {},
         {"base": "uniform", "learning_rate": 1.5},
         {"reduction": "mean", "window": 2, "floor": 0.2},
+        {"reduction": "ema", "ema_decay": 0.6, "loss_timing": "paper"},
         {"loss_timing": "paper", "targets": ["b", "c"]},
         {"mask": True, "targets": ["c"], "negatives": "clip"},
     ],

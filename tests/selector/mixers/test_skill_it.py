@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from prereq.graph.errors import ConfigError, FeedbackError
 from prereq.graph.influence import Influence, read_matrix_csv
 from prereq.selector.mixers import NO_SKILL, Arms, Observation, SkillShares, make_mixer
+from prereq.selector.mixers.registry import identifying_parameters
 
 PLAIN = {"base": "uniform"}  # the paper's base
 KAT = {"atol": 5e-6, "rtol": 0}  # known answers are given to five decimals
+FADING = {"reduction": "ema", "ema_decay": 0.7}
 LEGO_LOSSES = [0.7, 0.6, 0.5, 0.4, 0.3]
 
 
@@ -79,6 +81,40 @@ def test_lego_constant_losses_over_a_window_by_sum_and_by_mean(data_dir):
     mean = after(skill_it(lego, learning_rate=0.5, reduction="mean"), lego, *constant)
     np.testing.assert_allclose(summed[:2], [0.12727, 0.49093], **KAT)
     np.testing.assert_allclose(mean[:2], [0.17959, 0.28165], **KAT)
+
+
+def test_fading_losses_give_the_softmax_of_their_weighted_mean():
+    influence, rows = square([[1, 0], [0.5, 1]]), ([4.0, 1.0], [1.0, 1.0], [2.0, 3.0])
+    mixer = skill_it(influence, learning_rate=0.5, reduction="ema", ema_decay=0.5)
+    # by hand: (4 / 4 + 1 / 2 + 2) / (7 / 4) = 2 and (1 / 4 + 1 / 2 + 3) / (7 / 4) = 15 / 7
+    weights = np.exp(0.5 * np.array([2.0, 0.5 * 2.0 + 15 / 7]))
+    np.testing.assert_allclose(after(mixer, influence, *rows), weights / weights.sum(), rtol=1e-14)
+
+
+def test_a_decay_of_zero_is_a_window_of_one_where_nothing_is_missing():
+    influence = square([[1, 0.5, 0.0], [0, 1, -0.3], [0.1, 0, 1]])
+    rows = np.random.default_rng(2).uniform(0, 5, (6, 3)).tolist()
+    fading = after(skill_it(influence, reduction="ema", ema_decay=0), influence, *rows)
+    np.testing.assert_allclose(fading, after(skill_it(influence, window=1), influence, *rows), rtol=1e-14)
+
+
+def test_states_from_before_there_was_a_decay_stay_valid():
+    """Keys as they were written before `ema_decay` came."""
+    influence = Influence(("a", "b", "c"), ("a", "b", "c"), np.eye(3))
+    arms = Arms.of_skills(influence.train)
+    known = {
+        "skill_it": ["c33064cbafd1", "8d3fae20efd7"],
+        "skill_bandit": ["5bc3c66869aa", "96733857c8f4"],
+    }
+    for name, keys in known.items():
+        for parameters, key in zip([{}, {"reduction": "mean", "targets": ["b"]}], keys, strict=True):
+            assert make_mixer(name, parameters, arms, influence).init()["key"] == key
+            assert "ema_decay" not in identifying_parameters(name, parameters)
+        fading = {"reduction": "ema", "ema_decay": 0.5}
+        other = make_mixer(name, fading | {"ema_decay": 0.25}, arms, influence).init()
+        with pytest.raises(ConfigError, match="mixer state has the key"):
+            make_mixer(name, fading, arms, influence).mixture(other)
+        assert identifying_parameters(name, fading)["ema_decay"] == 0.5
 
 
 def test_lego_fine_tuning_known_answers():
@@ -364,7 +400,17 @@ def frozen(state: dict[str, Any]) -> str:
     return json.dumps(state, sort_keys=True, default=lambda array: array.tolist(), allow_nan=False)
 
 
-@pytest.mark.parametrize("parameters", [{}, {"loss_timing": "paper"}, {"accumulate": True}, {"reduction": "mean"}])
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"loss_timing": "paper"},
+        {"accumulate": True},
+        {"reduction": "mean"},
+        FADING,
+        FADING | {"loss_timing": "paper"},
+    ],
+)
 def test_updates_are_pure_and_a_replay_from_json_gives_the_same_bits(parameters):
     influence = square([[1, 0.5, 0.0], [0, 1, -0.3], [0.1, 0, 1]])
     rng = np.random.default_rng(5)
