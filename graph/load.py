@@ -69,6 +69,21 @@ def save_graph(graph: SkillGraph, path: str | os.PathLike[str]) -> None:
         write_whole(path, _yaml_text(graph).encode())
 
 
+def save_edges(graph: SkillGraph, path: str | os.PathLike[str]) -> None:
+    """Write the edges as CSV `prerequisite,target,weight`, which `load_edges` reads; skills without one are not in it.
+
+    Raises:
+        GraphError: The graph is not one of prerequisites, as which a CSV is read, or the path cannot be written.
+    """
+    if graph.kind != "prerequisite":
+        raise GraphError(f"{path}: a CSV is read as prerequisites, this graph is of kind {graph.kind}; write .json")
+    text = io.StringIO(newline="")
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["prerequisite", "target", "weight"])
+    rows.writerows([edge.prerequisite, edge.target, repr(edge.weight)] for edge in graph.edges)
+    write_whole(Path(path), text.getvalue().encode())
+
+
 def load_edges(
     edges_csv: str | os.PathLike[str],
     skills: str | os.PathLike[str] | None = None,

@@ -47,6 +47,40 @@ EPILOG = """\
 A configuration is a YAML file or the name of a shipped one (quickstart); docs/configuration.md lists every key.
 Exit codes: 0 done, 2 something is wrong and said so, 130 and 143 interrupted (the same command goes on).
 """
+BUILD = """\
+Make a skill graph: the skills of a configuration's graph, with their names and aliases, and new edges.
+
+  --from cooccurrence   skills that one document has: similarity graph
+                        --measure cosine (both over the geometric mean of either) or mass (shares of all pairs)
+  --from words          likeness of the words of the skills' documents: similarity graph
+                        --measure js (1 - JS divergence / ln 2) or bhattacharyya (coefficient)
+  --from vectors        cosine of the skills' mean vectors, as the build embedded documents: similarity graph
+  --from FILE.parquet   influence that `graph learn` measured: prerequisite graph
+                        --measure relative (1: as much as the skill's own training) or drop (nats per token)
+
+The first three read the configuration's pool (prereq build); the last takes a graph file instead, too.
+Cycles of prerequisites: edges are taken from the strongest on, and one that would close a cycle is dropped.
+
+  prereq graph build my.yaml --from words --top 3 --out near.json
+  prereq graph build my.yaml --from learned.parquet --top 3 --least 0.1 --out learned.json
+  prereq run my.yaml --set graph.path=learned.json
+"""
+SCORE = """\
+How well does a graph agree with a reference? Each is a configuration (its graph), a graph file (.yaml, .json,
+.csv), or a learned influence (.parquet). Beside every figure stands what a graph that says nothing gets.
+
+  precision, recall, F1    of the edges
+  average precision, AUC   of all pairs, ordered by weight, for finding the reference's edges
+  direction                of the pairs that both link, how many point the same way
+  NDCG, Regret@k           of the helpers of each skill, ordered by weight, by their weight in the reference:
+                           1 is the reference's own order; regret is the share of the best help that is missed
+                           where only the first k are tried
+
+A similarity graph has no direction: then none counts. Skills that only one of the two has are left out.
+
+  prereq graph score near.json --reference my.yaml
+  prereq graph score my.yaml --reference learned.parquet
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,15 +176,45 @@ def _add_solve(verbs: Any) -> None:
 
 
 def _add_graph(verbs: Any, shared: argparse.ArgumentParser) -> None:
-    graph = verbs.add_parser("graph", help="check, show or learn a skill graph")
+    graph = verbs.add_parser("graph", help="check, show, build, learn or score a skill graph")
     actions = graph.add_subparsers(dest="action", metavar="ACTION", required=True)
     help_text = "The graph of a configuration, or a graph file (.yaml, .json, .csv)."
     actions.add_parser("check", parents=[shared], help="is it sound?", description=help_text)
     show = actions.add_parser("show", parents=[shared], help="stages, chains, a drawing", description=help_text)
     show.add_argument("--svg", metavar="FILE", help="draw it into a file")
+    _add_graph_build(actions, shared)
     text = "Influence of skills on each other over a built pool: one short run of the reference trainer for each skill."
     learn = actions.add_parser("learn", parents=[shared], help="influence from short training runs", description=text)
     learn.add_argument("--out", required=True, metavar="FILE", help="Parquet for mixer.influence.path")
+    raw = argparse.RawDescriptionHelpFormatter
+    score = actions.add_parser(
+        "score", parents=[shared], help="does it agree with another one?", description=SCORE, formatter_class=raw
+    )
+    score.add_argument("--reference", required=True, metavar="FILE", help="what it is judged by, of any kind as above")
+    score.add_argument("--least", type=float, default=0.0, metavar="X", help="influence above X is an edge (0)")
+    score.add_argument("--k", type=int, default=5, metavar="K", help="of Regret@K (5)")
+
+
+def _add_graph_build(actions: Any, shared: argparse.ArgumentParser) -> None:
+    raw = argparse.RawDescriptionHelpFormatter
+    build = actions.add_parser(
+        "build",
+        parents=[shared],
+        help="a graph from a pool's documents or a learned influence",
+        description=BUILD,
+        formatter_class=raw,
+    )
+    build.add_argument("--from", dest="basis", required=True, metavar="WHAT", help="what edges are made from, as above")
+    build.add_argument(
+        "--out", required=True, metavar="FILE", help="graph file: .json, .yaml, or .csv of prerequisites"
+    )
+    build.add_argument("--measure", metavar="NAME", help="what a weight says, as above")
+    build.add_argument("--least", type=float, default=0.0, metavar="X", help="no edge of weight X or below (0)")
+    build.add_argument("--top", type=int, metavar="N", help="at most the N strongest edges into each skill (all)")
+    build.add_argument(
+        "--on-cycle", choices=("drop", "error"), help="of prerequisites: drop the weaker edge, or refuse"
+    )
+    build.add_argument("--documents", type=int, metavar="N", help="words: documents of a skill that are read (500)")
 
 
 def _add_export_options(parser: argparse.ArgumentParser) -> None:
@@ -212,8 +276,9 @@ def _fail(message: str, code: int) -> int:
 
 
 def _run_verb(args: argparse.Namespace) -> int:
-    if args.verb == "graph" and args.action == "learn":
-        return int(importlib.import_module("prereq.jobs.learn").main_graph_learn(args))
+    apart = {"build": "prereq.jobs.graph_build", "learn": "prereq.jobs.learn", "score": "prereq.jobs.graph_score"}
+    if args.verb == "graph" and args.action in apart:
+        return int(getattr(importlib.import_module(apart[args.action]), f"main_graph_{args.action}")(args))
     if args.verb == "graph":
         if args.dry_run:
             print(f"would read {args.config} and write nothing")

@@ -139,7 +139,7 @@ def _spreads(vectors: Sequence[str], inside: KeyArray, sets: Sequence[KeyArray])
         order = np.argsort(keys, kind="stable")
         keys, owner = keys[order], owner[order]
         found = [Spread.empty(dimensions)] * len(chosen)
-        for ids, rows in _read(vectors, inside):
+        for ids, rows in read_vectors(vectors, inside):
             place, row = _matches(keys, ids)
             by_set = np.argsort(owner[place], kind="stable")
             present, starts = np.unique(owner[place][by_set], return_index=True)
@@ -188,8 +188,12 @@ def _drawn_keys(run: Folder, manifest: RoundManifest) -> KeyArray | None:
     return id_keys(ids)
 
 
-def _read(vectors: Sequence[str], inside: KeyArray) -> Iterator[tuple[KeyArray, FloatArray]]:
+def read_vectors(vectors: Sequence[str], inside: KeyArray) -> Iterator[tuple[KeyArray, FloatArray]]:
     """Keys `(n,)` and unit vectors `(n, d)` of the pool's documents, part by part.
+
+    Args:
+        vectors: From `find_vectors`.
+        inside: Sorted keys of the pool's documents.
 
     Raises:
         ManifestError: A part cannot be read.
@@ -238,7 +242,7 @@ def _least_covered(pool: Pool, vectors: Sequence[str], inside: KeyArray, drawn: 
     """The pool's document of the largest x' M^-1 x, ties by key, and that value."""
     inverse = np.linalg.inv(np.eye(len(drawn.moments)) + drawn.moments)
     best, key = -1.0, np.uint64(0)
-    for keys, rows in _read(vectors, inside):
+    for keys, rows in read_vectors(vectors, inside):
         values = np.einsum("nd,de,ne->n", rows, inverse, rows, optimize=True)
         for place in np.lexsort((keys, -values))[:1]:
             if values[place] > best or (values[place] == best and keys[place] < key):

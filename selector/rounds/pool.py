@@ -2,6 +2,7 @@
 
 import json
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,6 +139,12 @@ class Pool:
         """Columns of text of an arm's documents in stored order, a list per name."""
         groups = [self._read_group(part, group, list(names)) for part, group in self.layouts[arm].groups]
         return [[value for table in groups for value in table[name].to_pylist()] for name in names]
+
+    def stored_tables(self, names: tuple[str, ...]) -> Iterator[pa.Table]:
+        """Columns of all documents, a row group at a time: arms in the manifest's order, rows as they are stored."""
+        for layout in self.layouts:
+            for part, group in layout.groups:
+                yield self._read_group(part, group, list(names))
 
     def read_rows(self, arm: int, rows: IntArray) -> pa.Table:
         """Documents of an arm by stored row, in the order given."""

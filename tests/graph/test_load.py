@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from prereq.graph.canonical import canonical_json
 from prereq.graph.errors import GraphError
-from prereq.graph.load import load_edges, load_graph, read_text, save_graph, write_whole
+from prereq.graph.load import load_edges, load_graph, read_text, save_edges, save_graph, write_whole
 from prereq.graph.skill import Edge, Skill
 from prereq.graph.skill_graph import SkillGraph
 
@@ -323,3 +323,12 @@ def test_the_cycles_of_ccss_are_reported_and_condensed(data_dir, tmp_path):
     assert len(itself) > 0
     assert len(graph.merged) == 2
     assert len(graph.stages()) > 5
+
+
+def test_edges_written_as_csv_come_back_and_other_kinds_are_refused(tmp_path):
+    edges = [Edge(prerequisite='a,"b"', target="é", weight=1 / 3), Edge(prerequisite="é", target="c", weight=2.0)]
+    graph = SkillGraph("prerequisite", [Skill(id='a,"b"'), Skill(id="é"), Skill(id="c")], edges)
+    save_edges(graph, tmp_path / "e.csv")
+    assert load_edges(tmp_path / "e.csv") == graph
+    with pytest.raises(GraphError, match=r"this graph is of kind similarity; write \.json"):
+        save_edges(SkillGraph("similarity", graph.skills, edges), tmp_path / "s.csv")
