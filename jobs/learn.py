@@ -15,6 +15,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from prereq.graph.influence import Influence, save_influence
 from prereq.graph.load import write_whole
 from prereq.jobs.config import RunConfig, load_config
 from prereq.jobs.progress import Progress
+from prereq.jobs.train.config import LearnConfig
 from prereq.selector.rounds.pool import Pool
 
 _FORMAT = "prereq.learning/1"
@@ -53,7 +55,7 @@ def learn(config: RunConfig, out: str, progress: Progress) -> Influence:
         raise PrereqError(f"{config.pool_dir}: no document of the pool has a skill; see `prereq inspect`, and tagging")
     if without:
         progress.line(f"no documents, so no row: {', '.join(without[:5])}{' and more' if len(without) > 5 else ''}")
-    parts = {"pool": pool.sha256, "train": binding(config.train), "learn": asdict(config.learn), "seed": config.seed}
+    parts = {"pool": pool.sha256, "train": binding(config.train), "learn": _binding(config.learn), "seed": config.seed}
     journal = _Journal(Path(f"{out}.partial.json"), digest(parts))
     known = journal.read(progress)
     with progress.stage("learn", total=len(source.skills), done=len(known)) as bar:
@@ -68,6 +70,11 @@ def learn(config: RunConfig, out: str, progress: Progress) -> Influence:
     save_influence(influence, out)
     journal.remove()
     return influence
+
+
+def _binding(learn: LearnConfig) -> dict[str, Any]:
+    """The settings that rows are bound to; one that came later counts only where it is not at its default."""
+    return {key: value for key, value in asdict(learn).items() if key != "relative" or value}
 
 
 class _Journal:
@@ -111,14 +118,14 @@ def _check_tokens(config: RunConfig) -> None:
         )
 
 
-def told(influence: Influence, out: str) -> str:
+def told(influence: Influence, out: str, unit: str) -> str:
     """What was learned, in a few lines."""
     own = {name: column for column, name in enumerate(influence.eval)}
     diagonal = [influence.matrix[row, own[name]] for row, name in enumerate(influence.train) if name in own]
     same = np.array(influence.train)[:, None] == np.array(influence.eval)[None, :]
     others = np.where(same, -np.inf, influence.matrix)
     lines = [
-        f"{out}: {len(influence.train)} training skills x {len(influence.eval)} evaluation skills, nats per token",
+        f"{out}: {len(influence.train)} training skills x {len(influence.eval)} evaluation skills, {unit}",
         f"on itself: mean {np.mean(diagonal) if diagonal else 0.0:.4f}; on others: "
         f"{(influence.matrix[~same] > 0).mean() if (~same).any() else 0.0:.0%} help",
     ]
@@ -144,5 +151,6 @@ def main_graph_learn(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"path": args.out, "train": len(influence.train), "eval": len(influence.eval)}))
         return 0
-    print(told(influence, args.out))
+    unit = "shares of the loss at the start" if config.learn.relative else "nats per token"
+    print(told(influence, args.out, unit))
     return 0

@@ -59,6 +59,7 @@ class LearnConfig:
     start_tokens: int = 262_144  # tokens of all skills in even shares before the short runs branch off; 0: untrained
     steps: int = 16  # optimizer steps of each short run
     own_share: float = 1.0  # of a short run's tokens from its own skill, the rest in even shares; 1: the paper's
+    relative: bool = False  # entries as shares of the start's loss instead of nats, so that every skill counts the same
 
     def __post_init__(self) -> None:
         if self.start_tokens < 0:

@@ -95,16 +95,14 @@ class ShortRuns:
         self._before = self._evaluate(self._model)
 
     def row(self, skill: str) -> Row:
-        """Drop of each measured skill's control loss (nats per token) after a short run on `skill`."""
+        """Drop of each measured skill's control loss (nats per token, or its share) after a short run on `skill`."""
         model, rounds = copy.deepcopy(self._model), self._rounds.fork()
         optimizer = make_optimizer(model, self._source.train)
         optimizer.load_state_dict(copy.deepcopy(self._optimizer.state_dict()))
         config = self._source.train
         windows = _windows(rounds, self._source.mixture(skill), self._source.learn.steps, config)
         train_on(model, optimizer, windows, config, self._updates)
-        before, after = self._before.losses, self._evaluate(model).losses
-        drops = {name: _drop(before.get(name), loss) for name, loss in after.items()}
-        return {name: drop for name, drop in drops.items() if drop is not None}
+        return drops(self._before.losses, self._evaluate(model).losses, relative=self._source.learn.relative)
 
     @property
     def start_loss(self) -> float:
@@ -134,8 +132,25 @@ def _windows(rounds: PoolRounds, mixture: FloatArray, steps: int, config: TrainC
     return Windows(inputs, targets)
 
 
-def _drop(before: float | None, after: float | None) -> float | None:
-    return None if before is None or after is None else round(before - after, _DIGITS)
+def drops(before: Mapping[str, float | None], after: Mapping[str, float | None], *, relative: bool) -> Row:
+    """What a short run did to each loss: before minus after, in nats per token.
+
+    Args:
+        before: Loss of each skill at the common start; None where not measured.
+        after: The same behind the short run.
+        relative: Divide by the loss before; a loss of 0 there has no share, so that skill is left out.
+
+    Source:
+        Chen et al. 2023, "Skill-it!", arXiv:2307.14430, section 3.1 (delta_j = L_j(f) - L_j(f_H)); the shares are ours,
+        in the unit of their dynamics L' = L (1 - A'p).
+    """
+    found: Row = {}
+    for name, loss in after.items():
+        start = before.get(name)
+        if start is None or loss is None or (relative and start == 0.0):
+            continue
+        found[name] = round((start - loss) / start if relative else start - loss, _DIGITS)
+    return found
 
 
 def learn_rows(

@@ -12,12 +12,14 @@ import pytest
 from prereq.graph.errors import ConfigError
 from prereq.graph.influence import load_influence
 from prereq.jobs.cli import main
+from prereq.jobs.config import load_config
+from prereq.jobs.learn import _binding
 from prereq.jobs.train import short_runs
 from prereq.jobs.train.config import LearnConfig, TrainConfig
-from prereq.jobs.train.evaluate import evaluate, prepare
+from prereq.jobs.train.evaluate import Evaluation, evaluate, prepare
 from prereq.jobs.train.model import ByteTransformer, make_optimizer
 from prereq.jobs.train.pool_rounds import PoolRounds
-from prereq.jobs.train.short_runs import LearnedFrom, ShortRuns, as_influence
+from prereq.jobs.train.short_runs import LearnedFrom, ShortRuns, as_influence, drops, learn_rows
 from prereq.jobs.train.update import update
 from prereq.jobs.train.windows import training_windows
 from prereq.selector.feed import HoldoutDocument
@@ -60,6 +62,43 @@ def test_rows_are_what_was_trained_on(source: LearnedFrom) -> None:
     mixer = make_mixer("skill_it", {"learning_rate": 2.0, "base": "uniform"}, arms, influence)
     expected = np.exp(2.0 * np.array([0.6, 0.5, 0.7]))
     np.testing.assert_allclose(mixer.mixture(mixer.init()), expected / expected.sum(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_known_answer_of_the_approximate_method(
+    source: LearnedFrom, monkeypatch: pytest.MonkeyPatch, relative: bool
+) -> None:
+    """From losses before and after to the matrix, and clipped to a mixture: losses of 3, and of three short runs."""
+    losses = iter([[3.0, 3.0, 3.0], [1.0, 2.5, 3.2], [2.0, 1.5, 2.9], [3.0, 3.0, 2.0]])
+    skills = ("add", "count", "spell")
+    monkeypatch.setattr(
+        short_runs,
+        "evaluate",
+        lambda *_: Evaluation(dict(zip(skills, next(losses), strict=True)), dict.fromkeys(skills, 1)),
+    )
+    source = replace(source, learn=replace(LEARN, start_tokens=0, steps=1, relative=relative))
+    influence = as_influence(source, learn_rows(source, {}, lambda _: None, lambda _: None))
+    assert influence.train == influence.eval == skills
+    unit = 3.0 if relative else 1.0
+    clipped = np.array([[2.0, 0.5, 0.0], [1.0, 1.5, 0.1], [0.0, 0.0, 1.0]]) / unit
+    np.testing.assert_allclose(np.maximum(influence.matrix, 0.0), clipped, atol=1e-6)
+    assert influence.matrix[0, 2] == pytest.approx(-0.2 / unit, abs=1e-6), "kept: it is the mixer that clips"
+    parameters = {"learning_rate": 1.0, "base": "uniform", "negatives": "clip"}
+    mixer = make_mixer("skill_it", parameters, Arms.of_skills(skills), influence)
+    weights = np.exp(np.array([2.5, 2.6, 1.0]) / unit)
+    np.testing.assert_allclose(mixer.mixture(mixer.init()), weights / weights.sum(), atol=1e-6)
+
+
+def test_drops_without_a_loss_on_both_sides_are_left_out() -> None:
+    before, after = {"a": 3.0, "b": None, "c": 2.0, "d": 0.0}, {"a": 4.0, "b": 1.0, "c": None, "d": 0.5, "e": 1.0}
+    assert drops(before, after, relative=False) == {"a": -1.0, "d": -0.5}
+    assert drops(before, after, relative=True) == {"a": -0.333333}, "a loss of 0 has no share"
+
+
+def test_journal_of_a_version_without_relative_goes_on(config_file: Path) -> None:
+    learn = load_config(str(config_file)).learn
+    assert _binding(learn) == {"start_tokens": 500, "steps": 3, "own_share": 1.0}
+    assert _binding(replace(learn, relative=True)) == _binding(learn) | {"relative": True}
 
 
 def test_row_is_the_drop_that_a_plain_loop_brings(source: LearnedFrom) -> None:
