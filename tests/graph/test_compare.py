@@ -69,6 +69,14 @@ def test_where_one_has_no_direction_none_counts() -> None:
     assert figures(compare(REFERENCE, near))["recall"][0] == pytest.approx(1 / 2)
 
 
+def test_without_direction_a_pair_has_the_stronger_weight_of_both_directions() -> None:
+    near = graph([("b", "c", 1.0)], kind="similarity")  # JUDGED says c -> b .5, behind a -> b .9
+    assert figures(compare(JUDGED, near))["average precision"][0] == pytest.approx(1 / 2)
+    turned = figures(compare(near, JUDGED))  # helpers of c: b is worth .5, a .4; of b: a .9, c .5; of a: b .9, c .4
+    assert turned["Regret@5"][0] == 0
+    assert figures(compare(near, JUDGED, k=1))["Regret@1"][0] == pytest.approx((0 + 4 / 9 + (1 - 1.3 / 2.7)) / 3)
+
+
 def test_skills_of_one_side_only_are_left_out_and_their_edges_counted() -> None:
     found = compare(graph([("a", "b", 1.0), ("b", "x", 1.0)], "xba"), REFERENCE)
     assert (found.skills, found.pairs, found.edges, found.reference_edges, found.outside) == (2, 2, 1, 1, 2)
@@ -100,6 +108,15 @@ def test_direction_of_an_influence_is_the_stronger_one() -> None:
     assert figures(compare(opinion, REFERENCE))["direction"][0] == 0.0
     found = compare(REFERENCE, opinion)
     assert (found.linked, figures(found)["direction"][0]) == (1, 0.0)
+
+
+def test_a_direction_that_is_open_or_was_not_measured_does_not_count() -> None:
+    even = graph([("a", "b", 0.5), ("b", "a", 0.5)], kind="influence")
+    assert compare(JUDGED, even).linked == 0
+    found = compare(even, REFERENCE)  # open on the judged side: half
+    assert (found.linked, figures(found)["direction"][0]) == (1, 0.5)
+    one_way = Opinion.of_influence(Influence(("a",), ("b",), np.array([[0.5]])))
+    assert compare(one_way, REFERENCE).linked == 0
 
 
 def test_the_order_of_skills_changes_nothing() -> None:

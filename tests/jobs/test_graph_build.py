@@ -1,5 +1,6 @@
 """`prereq graph build`, over a small pool and over a learned influence."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ from scipy.spatial.distance import jensenshannon
 from prereq.graph.influence import Influence, save_influence
 from prereq.graph.load import load_graph
 from prereq.jobs.cli import main
+from prereq.jobs.graph_build import SkillDocuments
+from prereq.selector.rounds.pool import Pool
 
 SKILLS = [{"id": "a", "name": "Addition", "aliases": ["plus"]}, {"id": "b"}, {"id": "c"}, {"id": "d"}]
 
@@ -81,6 +84,19 @@ def test_words_are_compared_and_the_bytes_stay(config: Path, capsys: pytest.Capt
     assert (config.parent / "out.json").read_bytes() == first
     assert build(config, "--from", "words", "--documents", "2", "--measure", "bhattacharyya")[0] == 0
     assert (config.parent / "out.json").read_bytes() != first
+
+
+def test_of_each_skill_so_many_documents_are_read_chosen_by_id(make_pool: Callable[..., Path]) -> None:
+    pool = make_pool([("x", [9] * 20, ["a"]), ("y", [9] * 3, ["b"]), ("z", [9] * 9, ["a", "b"]), ("n", [9], [])])
+    documents = SkillDocuments.of(Pool(str(pool)))
+    ids = [name for table in documents.pool.stored_tables(("id",)) for name in table["id"].to_pylist()]
+    first = {name for name, chosen in zip(ids, documents.first(4), strict=True) if chosen}
+    expected: set[str] = set()
+    for arms in ("xz", "yz"):
+        own = [name for name in ids if name[0] in arms]
+        expected |= set(sorted(own, key=lambda name: hashlib.sha256(name.encode()).digest())[:4])
+    assert first == expected
+    assert documents.first(100).sum() == 32  # all that have a skill
 
 
 def test_vectors_come_from_the_stages_of_the_build(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
