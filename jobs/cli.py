@@ -63,7 +63,10 @@ Cycles of prerequisites: edges are taken from the strongest on, and one that wou
 
   prereq graph build my.yaml --from words --top 3 --out near.json
   prereq graph build my.yaml --from learned.parquet --top 3 --least 0.1 --out learned.json
-  prereq run my.yaml --set graph.path=learned.json
+  prereq graph build my.yaml --from words --top 3 --out near.parquet      as influence, for a run over the same pool:
+  prereq run my.yaml --set mixer.influence.path=near.parquet
+
+A pool keeps the graph that it was built with: a new one under `graph` in a configuration wants a new pool_dir.
 """
 SCORE = """\
 How well does a graph agree with a reference? Each is a configuration (its graph), a graph file (.yaml, .json,
@@ -206,7 +209,7 @@ def _add_graph_build(actions: Any, shared: argparse.ArgumentParser) -> None:
     )
     build.add_argument("--from", dest="basis", required=True, metavar="WHAT", help="what edges are made from, as above")
     build.add_argument(
-        "--out", required=True, metavar="FILE", help="graph file: .json, .yaml, or .csv of prerequisites"
+        "--out", required=True, metavar="FILE", help=".json, .yaml, .csv of prerequisites, .parquet of influence"
     )
     build.add_argument("--measure", metavar="NAME", help="what a weight says, as above")
     build.add_argument("--least", type=float, default=0.0, metavar="X", help="no edge of weight X or below (0)")

@@ -2,10 +2,12 @@
 
     prereq graph build my.yaml --from words --top 5 --out near.json
     prereq graph build my.yaml --from learned.parquet --top 3 --out learned.json
-    prereq run my.yaml --set graph.path=learned.json
+    prereq graph build my.yaml --from words --top 5 --out near.parquet
+    prereq run my.yaml --set mixer.influence.path=near.parquet
 
 The graph has all skills of the configuration's graph, with their names, descriptions, aliases and patterns, and new
-edges. The same input gives the same bytes.
+edges. A pool keeps the graph that it was built with; as a Parquet file of influence the new edges steer a run over the
+same pool. The same input gives the same bytes.
 """
 
 import argparse
@@ -21,12 +23,13 @@ from scipy import sparse
 
 from prereq.graph.build import BuiltGraph, influence_weights, prerequisite_graph, similarity_graph
 from prereq.graph.errors import ConfigError, ManifestError
-from prereq.graph.influence import Influence, load_influence
+from prereq.graph.influence import Influence, influence_from_graph, load_influence, save_influence
 from prereq.graph.load import save_edges, save_graph
 from prereq.graph.skill import Skill
-from prereq.jobs.config import load_config, read_graph
+from prereq.graph.skill_graph import SkillGraph
+from prereq.jobs.config import InfluenceConfig, load_config, read_graph
 from prereq.jobs.diversity import find_vectors, read_vectors
-from prereq.jobs.graph_command import open_graph
+from prereq.jobs.graph_command import is_graph_file, open_graph
 from prereq.jobs.progress import Progress
 from prereq.jobs.table import printable
 from prereq.selector.corpus.keys import KeyArray, id_keys
@@ -224,10 +227,8 @@ def _check(args: argparse.Namespace) -> None:
     if args.documents is not None and args.documents < 1:
         raise ConfigError(f"graph build: --documents is {args.documents}, expected 1 or more")
     suffix = Path(args.out).suffix.lower()
-    if suffix not in (".json", ".yaml", ".yml", ".csv") or (suffix == ".csv" and not by_influence):
-        raise ConfigError(
-            f"graph build: --out {args.out}: expected .json or .yaml, or .csv for a graph of prerequisites"
-        )
+    if suffix not in (".json", ".yaml", ".yml", ".parquet", ".csv") or (suffix == ".csv" and not by_influence):
+        raise ConfigError(f"graph build: --out {args.out}: expected .json, .yaml, .parquet, or .csv of prerequisites")
 
 
 def told(built: BuiltGraph, out: str) -> str:
@@ -261,9 +262,21 @@ def main_graph_build(args: argparse.Namespace) -> int:
     if args.dry_run:
         print(f"would write {args.out}: {len(built.graph.edges)} edges, {len(built.dropped)} dropped for cycles")
         return 0
-    (save_edges if args.out.lower().endswith(".csv") else save_graph)(built.graph, args.out)
+    _write(built.graph, args)
     print(json.dumps(_facts(built, args.out)) if args.json else told(built, args.out))
     return 0
+
+
+def _write(graph: SkillGraph, args: argparse.Namespace) -> None:
+    """The graph, or with .parquet the influence that a pool of this graph would have under the configuration."""
+    suffix = Path(args.out).suffix.lower()
+    if suffix != ".parquet":
+        (save_edges if suffix == ".csv" else save_graph)(graph, args.out)
+        return
+    alone = is_graph_file(args.config)
+    scale = InfluenceConfig() if alone else load_config(args.config, args.set).mixer.influence
+    influence = influence_from_graph(graph, diagonal=scale.diagonal, edge=scale.edge, decay=scale.decay)
+    save_influence(influence, args.out)
 
 
 def _facts(built: BuiltGraph, out: str) -> dict[str, Any]:

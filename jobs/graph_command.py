@@ -19,16 +19,20 @@ def open_graph(name: str, overrides: list[str]) -> SkillGraph:
         name: A file, or the name of a shipped configuration.
         overrides: `--set` for a configuration; a graph file takes none.
     """
-    suffix = Path(name).suffix.lower()
-    is_graph = suffix in (".json", ".csv")
-    if suffix in (".yaml", ".yml") and Path(name).is_file():
-        keys = read_settings(find_config(name)).keys()
-        is_graph = "format" in keys or ("skills" in keys and "sources" not in keys)  # a graph without its format is one
-    if not is_graph:
+    if not is_graph_file(name):
         return read_graph(load_config(name, overrides).graph)
     if overrides:
         raise ConfigError(f"--set {overrides[0]}: {name} is a graph, not a configuration; leave --set out")
-    return load_edges(name) if suffix == ".csv" else load_graph(name)
+    return load_edges(name) if Path(name).suffix.lower() == ".csv" else load_graph(name)
+
+
+def is_graph_file(name: str) -> bool:
+    """Whether a name is that of a graph file, and not of a configuration."""
+    suffix = Path(name).suffix.lower()
+    if suffix in (".yaml", ".yml") and Path(name).is_file():
+        keys = read_settings(find_config(name)).keys()
+        return "format" in keys or ("skills" in keys and "sources" not in keys)  # a graph without its format is one
+    return suffix in (".json", ".csv")
 
 
 def main_graph_check(args: argparse.Namespace) -> int:

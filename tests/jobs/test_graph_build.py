@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.spatial.distance import jensenshannon
 
-from prereq.graph.influence import Influence, save_influence
+from prereq.graph.influence import Influence, load_influence, save_influence
 from prereq.graph.load import load_graph
 from prereq.jobs.cli import main
 from prereq.jobs.graph_build import SkillDocuments
@@ -153,9 +153,20 @@ def test_what_is_built_is_taken_by_check_show_and_a_configuration(
         others = [] if name.endswith("csv") else ["--set", f"{key}={out}"]
         assert main(["graph", "check", str(config), *others]) == 0
     capsys.readouterr()
-    # the pool goes on with the new graph: its skills are the same
     chosen = ["--set", f"graph.path={config.parent / 's.json'}"]
     assert build(config, "--from", "words", *chosen)[0] == 0
+
+
+def test_edges_become_the_influence_that_a_pool_of_them_would_have(config: Path, learned: str) -> None:
+    out = config.parent / "near.parquet"
+    more = ["--from", learned, "--out", str(out)]
+    assert main(["graph", "build", str(config), *more, "--set", "mixer.influence.edge=0.8"]) == 0
+    influence = load_influence(out)
+    expected = np.array([[1, 0.6, 0, 0], [0, 1, 0.4, 0], [0, 0, 1, 0], [0, 0, 0, 1]])  # .8 of .75 and .5
+    assert influence.train == influence.eval == tuple("abcd")
+    np.testing.assert_allclose(influence.matrix, expected)
+    assert main(["graph", "build", str(config.parent / "g.json"), *more]) == 0  # a graph file: .5 of the weights
+    np.testing.assert_allclose(load_influence(out).matrix[0], [1, 0.375, 0, 0])
 
 
 def test_a_dry_run_writes_nothing(config: Path, learned: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -178,7 +189,7 @@ def test_a_dry_run_writes_nothing(config: Path, learned: str, capsys: pytest.Cap
         (["--from", "words", "--documents", "0"], "--documents is 0"),
         (["--from", "words", "--least", "nan"], "least is nan"),
         (["--from", "words", "--top", "0"], "top is 0"),
-        (["--from", "words", "--out", "near.csv"], "expected .json or .yaml"),
+        (["--from", "words", "--out", "near.csv"], "expected .json, .yaml, .parquet"),
         (["--from", "words", "--set", "pool_dir=nowhere"], "no finished pool"),
         (["--from", "cooccurrence", "--out", "nowhere/at/all.json"], "cannot be written"),
     ],
