@@ -24,13 +24,20 @@ _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
 def describe(graph: SkillGraph) -> str:
-    """A few lines of text: counts, stages, longest chain, isolated skills, skills without a way to be found."""
+    """A few lines of text: counts, stages, longest chain, isolated skills, skills without a way to be found.
+
+    A similarity graph has no direction, so no stages: of it the groups that hang together are told, the largest first.
+    """
     linked = {end for edge in graph.edges for end in (edge.prerequisite, edge.target)}
     isolated = [skill_id for skill_id in graph.ids if skill_id not in linked]
     silent = [skill.id for skill in graph.skills if not skill.aliases and not skill.patterns]
     lines = [f"{graph.kind} graph: {len(graph)} skills, {len(graph.edges)} edges"]
     cycle = order.find_cycle({node: graph.targets(node) for node in graph.ids})
-    if cycle:
+    if graph.kind == "similarity":
+        groups = _groups(graph)
+        lines.append(f"{len(groups)} groups of linked skills")
+        lines += [f"  {len(group)} skills: {', '.join(group)}" for group in groups]
+    elif cycle:
         lines.append(f"has cycles, such as {show_path(cycle)}")
     else:
         stages = graph.stages()
@@ -42,6 +49,13 @@ def describe(graph: SkillGraph) -> str:
         merged = (f"{absorbed} into {into}" for absorbed, into in sorted(graph.merged.items()))
         lines.append(f"merged because of cycles: {', '.join(merged)}")
     return _printable("\n".join(lines)) + "\n"
+
+
+def _groups(graph: SkillGraph) -> list[list[str]]:
+    """Linked skills that hang together, the largest group first, then by id."""
+    around = {node: {*graph.targets(node), *graph.prerequisites(node)} for node in graph.ids}
+    groups = [group for group in order.strong_components(around) if len(group) > 1]
+    return sorted(groups, key=lambda group: (-len(group), group))
 
 
 def to_svg(

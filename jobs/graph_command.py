@@ -44,10 +44,8 @@ def main_graph_check(args: argparse.Namespace) -> int:
         print(json.dumps({**facts, "merged": graph.merged}))
         return 0
     merged = f", {len(graph.merged)} skills merged into others" if graph.merged else ""
-    print(
-        f"{args.config}: sound: {facts['skills']} skills, {facts['edges']} edges, {facts['stages']} stages"
-        f" ({graph.kind}){merged}"
-    )
+    layers = f", {len(stages)} stages" if graph.kind == "prerequisite" else ""
+    print(f"{args.config}: sound: {facts['skills']} skills, {facts['edges']} edges{layers} ({graph.kind}){merged}")
     return 0
 
 

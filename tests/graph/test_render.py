@@ -44,6 +44,13 @@ def test_describe_counts_stages_chain_and_loners(graph):
     )
 
 
+def test_describe_of_a_similarity_graph_tells_groups_and_no_stages():
+    edges = [Edge(prerequisite="d", target="b"), Edge(prerequisite="a", target="c"), Edge(prerequisite="b", target="e")]
+    told = describe(SkillGraph("similarity", [Skill(id=name) for name in "abcdef"], edges))
+    assert "2 groups of linked skills\n  3 skills: b, d, e\n  2 skills: a, c\nisolated skills: f\n" in told
+    assert "stage" not in told
+
+
 def test_describe_names_cycles_and_merged_skills():
     skills = [Skill(id="a"), Skill(id="b")]
     edges = [Edge(prerequisite="a", target="b"), Edge(prerequisite="b", target="a")]
