@@ -143,12 +143,14 @@ def _check(skills: Sequence[Skill], weights: FloatArray, least: float, top: int 
 
 def _strongest(skills: Sequence[Skill], weights: FloatArray, least: float) -> Pairs:
     """Every pair above `least`, the strongest first; digits that differ between machines are rounded away."""
-    found = np.where(np.eye(len(skills), dtype=bool), 0.0, weights)
-    rows, columns = np.nonzero(found > least)
-    pairs = np.zeros(len(rows), dtype=_PAIR)
-    pairs["row"], pairs["column"] = rows, columns
-    pairs["weight"] = [float(f"{weight:.6g}") for weight in found[rows, columns].tolist()]
-    pairs = pairs[pairs["weight"] > least]
+    lots = [np.zeros(0, dtype=_PAIR)]
+    for row, own in enumerate(weights):  # a row at a time: a Python number for every pair at once would not fit
+        columns = np.flatnonzero(own > least)
+        lot = np.zeros(len(columns), dtype=_PAIR)
+        lot["row"], lot["column"] = row, columns
+        lot["weight"] = [float(f"{weight:.6g}") for weight in own[columns].tolist()]
+        lots.append(lot[(lot["weight"] > least) & (columns != row)])
+    pairs = np.concatenate(lots)
     return pairs[_order(skills, pairs)]
 
 
