@@ -18,10 +18,10 @@ run: install
 	$(BIN)/prereq run configs/quickstart.yaml
 
 test: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 10
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 10
 
 test-fast: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow and not ray'
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not slow and not ray'
 
 format: install
 	$(BIN)/ruff format $(FOLDERS)
