@@ -18,6 +18,7 @@ from prereq.jobs.diversity import Diversity, measure_if_cheap
 from prereq.jobs.facts import RunSummary, SkillSummary, status
 from prereq.jobs.figures import figures
 from prereq.jobs.page import Cell, Column, Markup, bar, card, folded, page, table, text, tile
+from prereq.jobs.stages_card import stages_card
 from prereq.jobs.summary import summarise
 from prereq.jobs.summary import table as text_table
 from prereq.selector.rounds.manifest import read_manifest, round_folder
@@ -70,6 +71,7 @@ def render(summary: RunSummary, run: Folder, diversity: Diversity | str | None =
         _tiles(summary, diversity),
         _warnings(summary),
         *figures(summary),
+        *stages_card(summary),
         _skills(summary),
         _rounds(summary, diversity),
         _arms(summary),
