@@ -17,10 +17,11 @@ def test_two_stages_by_hand() -> None:
     assert found == pytest.approx({"forgetting_curll": 0.1, "backward_curll": -0.05, "forward_curll": -0.55})
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(2))
 def test_three_stages_by_loops(seed: int) -> None:
     rng = np.random.default_rng(seed)
     scores, before = rng.random((3, 3)), rng.random(3)
+    scores[2, seed % 2] += 1.0  # better at the end than ever before: less than nothing is forgotten
     last = scores[2]
     gem, curll = transfer_gem(scores, before), transfer_curll(scores, before, before)
     assert gem["backward_gem"] == pytest.approx(np.mean([last[i] - scores[i, i] for i in (0, 1)]))
