@@ -1,8 +1,8 @@
 """A run of the reference trainer inside one process: rounds of a pool, a mixer, an evaluation after every round.
 
 The same pieces as `prereq run` (the sampler's plan and order, the trainer's windows and steps, reports of the control
-split) without shards and processes, because an experiment makes a hundred short runs. Beyond what `prereq run` does,
-the report split is evaluated along the way; no mixer sees it.
+split and the signals that the mixer asks for) without shards and processes, because an experiment makes a hundred short
+runs. Beyond what `prereq run` does, the report split is evaluated along the way; no mixer sees it.
 """
 
 import time
@@ -14,15 +14,30 @@ from token_ratios import Curve
 
 from prereq.graph.influence import Influence
 from prereq.jobs.config import RunConfig
+from prereq.jobs.train.arm_texts import ArmTexts
 from prereq.jobs.train.evaluate import EvaluationSet, evaluate, prepare
 from prereq.jobs.train.model import ByteTransformer, make_optimizer
 from prereq.jobs.train.pool_rounds import PoolRounds
+from prereq.jobs.train.signals import Signals
 from prereq.jobs.train.trainer import pin_arithmetic
 from prereq.jobs.train.update import train_on
 from prereq.jobs.train.windows import training_windows
 from prereq.selector.feed import HoldoutDocument
-from prereq.selector.mixers import Observation, make_mixer
+from prereq.selector.mixers import Mixer, Observation, make_mixer
 from prereq.selector.rounds.pool import Pool, read_holdout
+from prereq.selector.rounds.run import RunInfo
+from prereq.selector.storage import Folder
+
+
+class _Drawn(ArmTexts):
+    """Documents by arm, of rounds that were drawn in memory."""
+
+    def __init__(self, info: RunInfo, tokens: int, rounds: PoolRounds) -> None:
+        super().__init__(Folder("."), info, tokens)
+        self._rounds = rounds
+
+    def drawn(self, number: int) -> dict[str, list[str]]:
+        return self.first_of(self._rounds.drawn)
 
 
 class Lab:
@@ -35,12 +50,37 @@ class Lab:
 
     def split(self, split: str, skills: Sequence[str], seq_len: int, tokens_per_skill: int | None) -> EvaluationSet:
         """A split's documents of some skills, ready for evaluation."""
-        held = [
+        return prepare(self._held(split, skills), skills, seq_len, tokens_per_skill)
+
+    def _held(self, split: str, skills: Sequence[str]) -> list[HoldoutDocument]:
+        return [
             HoldoutDocument(row["id"], row["text"], tuple(row["skills"]))
             for row in self._rows
             if row["split"] == split and set(row["skills"]) & set(skills)
         ]
-        return prepare(held, skills, seq_len, tokens_per_skill)
+
+    def _signals(self, config: RunConfig, mixer: Mixer, rounds: PoolRounds) -> Signals:
+        """What the reference trainer would report beside losses, for rounds that have no folder."""
+        info = RunInfo(
+            config="",
+            pool_path=config.pool_dir,
+            pool="",
+            seed=config.seed,
+            global_batch=config.global_batch,
+            batches_per_round=config.batches_per_round,
+            lookahead=0,
+            report_every=1,
+            policy="wait",
+            initial_evaluation=True,
+            kind="text",
+            mixer=mixer.name,
+            parameters=dict(config.mixer.parameters),
+            uses_feedback=mixer.uses_feedback,
+            signals=tuple(mixer.required_signals),
+            skills=self.arms.skills,
+        )
+        texts = _Drawn(info, config.train.signal_tokens, rounds)
+        return Signals(Folder("."), info, config.train, self._held("control", self.arms.skills), texts)
 
     def run(
         self,
@@ -81,17 +121,21 @@ class Lab:
             batch=config.global_batch,
             max_epochs=config.max_epochs,
         )
+        signals = self._signals(config, mixer, rounds)
         curve, tokens, number = Curve([], [], list(reported)), 0, 0
         total, drawn = np.zeros(len(self.arms.ids)), np.zeros(len(self.arms.ids))
         while True:
             if mixer.uses_feedback:
                 seen = evaluate(model, control, train.eval_windows)
+                more = signals.measure(model, number - 1) if number else signals.untrained()
                 state = mixer.update(
                     state,
                     Observation(
                         round=None if number == 0 else number - 1,
                         losses=seen.losses,
                         eval_tokens=seen.eval_tokens,
+                        arm_losses=more.arm_losses,
+                        signals=more.signals or {},
                         drawn_tokens=drawn,
                         tokens_seen=tokens,
                     ),

@@ -3,6 +3,8 @@
 Nothing is kept of the batches, so a trainer that was killed and started again measures on the same documents.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from prereq.graph.errors import ManifestError
@@ -40,10 +42,12 @@ class ArmTexts:
         Raises:
             ManifestError: The round is not committed.
         """
-        manifest = self._manifest(number)
-        return {
-            arm: self._texts(arm, [Draw(**draw) for draw in draws]) for arm, draws in sorted(manifest.draws.items())
-        }
+        draws = self._manifest(number).draws
+        return self.first_of({arm: [Draw(**draw) for draw in each] for arm, each in draws.items()})
+
+    def first_of(self, draws: Mapping[str, list[Draw]]) -> dict[str, list[str]]:
+        """The first documents of what was drawn from each arm."""
+        return {arm: self._texts(arm, each) for arm, each in sorted(draws.items())}
 
     def first(self) -> dict[str, list[str]]:
         """The first documents of every arm in the run's order, drawn or not."""

@@ -13,7 +13,7 @@ from prereq.selector.mixers.simplex import FloatArray
 from prereq.selector.rounds.config import SamplerConfig
 from prereq.selector.rounds.drawing import draw_round
 from prereq.selector.rounds.order import IntArray
-from prereq.selector.rounds.plan import Cursor, plan_round
+from prereq.selector.rounds.plan import Cursor, Draw, plan_round
 from prereq.selector.rounds.pool import Pool
 from prereq.selector.rounds.shards import PoolStock
 
@@ -28,6 +28,9 @@ class PoolRounds:
         documents: In a round.
         batch: Documents over which every arm is spread evenly; divides `documents`.
         max_epochs: Times a document may be drawn.
+
+    Attributes:
+        drawn: What the newest round drew from each arm, by arm id; empty before the first.
     """
 
     def __init__(self, pool: Pool, arms: Arms, seed: int, *, documents: int, batch: int, max_epochs: int) -> None:
@@ -39,6 +42,7 @@ class PoolRounds:
         self._carry = np.zeros(len(arms.ids))
         self._cursors = (Cursor(),) * len(arms.ids)
         self._number = 0
+        self.drawn: dict[str, list[Draw]] = {}
 
     def fork(self) -> "PoolRounds":
         """Rounds that begin where these are now; neither moves the other."""
@@ -67,4 +71,5 @@ class PoolRounds:
             )
         drawn = draw_round(self._pool, self._stock, plan, config, self._number)
         self._carry, self._cursors, self._number = plan.carry, plan.cursors, self._number + 1
+        self.drawn = {arm: list(draws) for arm, draws in zip(self._arms.ids, plan.draws, strict=True) if draws}
         return drawn.table["text"].to_pylist(), plan.realised

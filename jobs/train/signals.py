@@ -51,12 +51,20 @@ class Signals:
         info: What `run.json` says.
         config: The trainer.
         control: The control split; of each skill `signal_tokens` are used.
+        texts: Where the arms' documents come from; None: the run.
 
     Raises:
         ConfigError: The mixer asks for a signal that is not known here.
     """
 
-    def __init__(self, run: Folder, info: RunInfo, config: TrainConfig, control: Sequence[HoldoutDocument]) -> None:
+    def __init__(
+        self,
+        run: Folder,
+        info: RunInfo,
+        config: TrainConfig,
+        control: Sequence[HoldoutDocument],
+        texts: ArmTexts | None = None,
+    ) -> None:
         self._config, self.names = config, info.signals
         mixer = mixer_config(info.mixer, info.parameters or {}) if info.mixer in MIXERS else None
         self._of_arms = getattr(mixer, "losses", None) == "arms"
@@ -69,7 +77,8 @@ class Signals:
                 f"{run.name}: the mixer {info.mixer} needs the signals {odd}, which the reference trainer does not "
                 f"measure (it knows {', '.join(sorted(known))}, {_PROBE}<skill>); use your own trainer"
             )
-        self._texts = ArmTexts(run, info, config.signal_tokens) if self.names or self._of_arms else None
+        needed = bool(self.names) or self._of_arms
+        self._texts = (texts or ArmTexts(run, info, config.signal_tokens)) if needed else None
         self._reference = Reference(config, self._texts) if self._texts and "excess_loss" in self.names else None
         self._probe_windows = self._cut(self._texts.first()) if self._texts and self._probed() else {}
 
