@@ -206,6 +206,7 @@ def _warnings(skills: Mapping[str, Mapping[str, int]], counts: Mapping[str, Mapp
         if without:
             found.append(f"{len(without)} skills have no {split} document (too few documents): {_some(without)}")
     found += _weak_classifiers(counts.get("scorers", {}))
+    found += _unmatched_scores(counts.get("scorers", {}))
     smallest = counts["layout"]["documents of the smallest arm"]
     if smallest == 1:
         found.append("the smallest arm holds one document, which is all that can be drawn of it in an epoch")
@@ -223,6 +224,16 @@ def _weak_classifiers(counts: Mapping[str, int]) -> list[str]:
                 f"score {name}: its classifier tells {right} of {held} held-back examples right: it says little"
             )
     return found
+
+
+def _unmatched_scores(counts: Mapping[str, int]) -> list[str]:
+    """Scores from files whose rows are not those of the documents that there are."""
+    said = {
+        "rows of no document": "rows of its files are of no document (dropped as duplicates, or not of this corpus)",
+        "documents without a row": "documents have no row in its files (scoring.N.missing)",
+    }
+    keys = [(name, key) for name in sorted(counts) for key in said if name.endswith(f": {key}") and counts[name]]
+    return [f"score {name.partition(':')[0]}: {counts[name]} {said[key]}" for name, key in keys]
 
 
 def _local_inputs(config: RunConfig) -> list[str]:

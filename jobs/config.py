@@ -286,7 +286,10 @@ class RunConfig(BaseModel):
         if self.decontaminate.paths:
             settings["decontaminate"] = resolved["decontaminate"]
         if self.scoring:
-            settings["scoring"] = resolved["scoring"]
+            settings["scoring"] = [
+                {key: value for key, value in score.items() if key in each.plain()}
+                for score, each in zip(resolved["scoring"], self.scoring, strict=True)
+            ]
         if self.embedding.vectors is not None:
             vectors = {key: value for key, value in settings["embedding"]["vectors"].items() if key != "paths"}
             settings["embedding"]["vectors"] = vectors | {"content": vectors_digest(self.embedding.vectors)}

@@ -3,7 +3,9 @@
 score-grams/NNNNN/grams.npy            with a dsir score: how often each bucket of n-grams occurs in the part
 scorers/<name>/...                     what a score is computed with (`scorers`), one task per score
 score/NNNNN/part-00000.parquet         the documents with a column of text per score
-filter/decide/part-NNNNN.parquet       `filter` of each document: -1, or the number of the filter that drops it
+score/NNNNN/absent-<name>.npy          of a score from files: which documents have no row, and so the mean as theirs
+filter/decide/part-NNNNN.parquet       `filter` of each document: -1, or the number of the filter that drops it; with
+                                       scores from files also `absent`, whether it goes for want of one
 filter/decide/limits.json              per filter, its score and the least value that stays (null: documents are drawn)
 filtered-{documents,vectors}/NNNNN/part-00000.parquet   the parts of these stages without the dropped rows
 filtered-list/all/filtered.parquet     id, source, place, score, value, limit: what was dropped
@@ -12,10 +14,11 @@ Scores come before clustering, so that clusters are those of what stays, and may
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -27,6 +30,7 @@ from prereq.graph.canonical import canonical_json, digest
 from prereq.graph.errors import ConfigError, TableError
 from prereq.graph.skill_graph import SkillGraph
 from prereq.jobs.stages.dedup import numbers
+from prereq.jobs.stages.given_scores import given_scores
 from prereq.jobs.stages.reference_files import find_references
 from prereq.jobs.stages.runner import Bench, StageFile, StageResult, Task, run_stage
 from prereq.jobs.stages.scorers import Corpus, fit_scorer, load_scorer
@@ -43,7 +47,7 @@ FILTERED_SCHEMA = pa.schema(
         ("source", pa.string()),
         ("place", pa.string()),
         ("score", pa.string()),  # name of the score
-        ("value", pa.float64()),
+        ("value", pa.float64()),  # null where it has no score
         ("limit", pa.float64()),  # least value that stayed; null where documents were drawn
     ]
 )
@@ -128,7 +132,7 @@ def _references(config: ScoreConfig) -> tuple[list[InputFile], list[InputFile]]:
 def _settings(config: ScoreConfig) -> dict[str, Any]:
     """What a score is computed from, as plain values; files count by their content, filters not at all."""
     left_out = (*_FILTER_KEYS, "paths", "negatives")
-    return {key: value for key, value in asdict(config).items() if key not in left_out}
+    return {key: value for key, value in config.plain().items() if key not in left_out}
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +171,7 @@ def _read_by(
     """What a score reads beside its own files, and the digests of that."""
     if config.method == "dsir":
         return Corpus(grams=tuple(file.path for file in grams)), tuple(file.sha256 for file in grams)
-    if config.method == "quality":
+    if config.method in ("quality", "file"):
         if config.negatives:
             return Corpus(), ()
         return Corpus(parts=tuple(p.path for p in build.parts)), tuple(p.sha256 for p in build.parts)
@@ -203,7 +207,12 @@ def score_part(output: str, path: str, vectors: str, scorers: str, scores: Seque
         if config.method == "column":
             read_scores(table, config.name, path)
             continue
-        values = load_scorer(Path(scorers) / config.name, config)(table["text"], vectors)
+        folder = Path(scorers) / config.name
+        if config.method == "file":
+            values, absent = given_scores(folder, table["id"].to_pylist())
+            np.save(Path(output) / f"absent-{config.name}.npy", absent, allow_pickle=False)
+        else:
+            values = load_scorer(folder, config)(table["text"], vectors)
         column = pa.array([as_text(value) for value in values.tolist()], pa.string())
         table = table.append_column(pa.field(config.name, pa.string()), column)
     pq.write_table(table, Path(output) / _PART, compression="zstd")
@@ -239,8 +248,11 @@ def read_scores(table: pa.Table, name: str, path: str) -> NDArray[np.float64]:
 def _filter(
     bench: Bench, scored: StageResult, vectors: StageResult, filters: Sequence[ScoreConfig]
 ) -> tuple[StageResult, StageResult]:
-    parts, settings = scored.matching("part-"), {"filters": [asdict(each) for each in filters], "seed": bench.seed}
-    task = Task("decide", ([part.path for part in parts], tuple(filters), bench.seed), tuple(p.sha256 for p in parts))
+    parts, settings = scored.matching("part-"), {"filters": [each.plain() for each in filters], "seed": bench.seed}
+    absent = {each.name: scored.matching(f"absent-{each.name}.npy") for each in filters if each.method == "file"}
+    read = tuple(file.sha256 for file in (*parts, *(file for files in absent.values() for file in files)))
+    paths = {name: [file.path for file in files] for name, files in absent.items()}
+    task = Task("decide", ([part.path for part in parts], tuple(filters), bench.seed, paths), read)
     decided = run_stage(bench, "filter", decide, [task], settings)
     masks, limits = decided.matching("part-"), decided.matching("limits")[0]
     left = {}
@@ -256,10 +268,23 @@ def _filter(
     return replace(left["documents"], counts=left["documents"].counts | decided.counts), left["vectors"]
 
 
-def decide(output: str, parts: Sequence[str], filters: Sequence[ScoreConfig], seed: int) -> dict[str, int]:
+def decide(
+    output: str,
+    parts: Sequence[str],
+    filters: Sequence[ScoreConfig],
+    seed: int,
+    absent: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> dict[str, int]:
     """Write which filter drops each document: every filter looks at all documents, the first that drops one counts.
 
     Holds a key, a number and a score per filter of every document: 9 + 8 per filter bytes each.
+
+    Args:
+        output: Folder.
+        parts: Paths of the documents with their scores.
+        filters: Scores that filter.
+        seed: Of draws.
+        absent: By name of a score from files, for each part the path of which documents have no row.
     """
     keys, values, sizes = [], [], []
     for path in parts:
@@ -268,23 +293,30 @@ def decide(output: str, parts: Sequence[str], filters: Sequence[ScoreConfig], se
         values.append(np.stack([read_scores(table, each.name, path) for each in filters]))
         sizes.append(len(table))
     key, scores = np.concatenate(keys), np.concatenate(values, axis=1)
-    dropped_by = np.full(len(key), -1, dtype=np.int8)
+    dropped_by, for_want = np.full(len(key), -1, dtype=np.int8), np.zeros(len(key), dtype=np.bool_)
     limits = []
     for number in reversed(range(len(filters))):
-        kept = kept_by(scores[number], key, filters[number], seed)
+        paths = absent.get(filters[number].name, ())
+        known = ~np.concatenate([np.load(path) for path in paths]) if paths else np.ones(len(key), dtype=np.bool_)
+        kept = np.full(len(key), filters[number].missing == "keep")
+        kept[known] = kept_by(scores[number][known], key[known], filters[number], seed)
         dropped_by[~kept] = number
-        drawn = filters[number].draw == "sample" or not kept.any()
+        for_want[~kept] = ~known[~kept]
+        drawn = filters[number].draw == "sample" or not kept[known].any()
         least = filters[number].drop_below
-        least = float(scores[number][kept].min()) if least is None and not drawn else least
+        least = float(scores[number][kept & known].min()) if least is None and not drawn else least
         limits.append({"score": filters[number].name, "limit": least})
     if not (dropped_by < 0).any():
         best = ", ".join(f"{each.name} {scores[i].max():g}" for i, each in enumerate(filters))
         raise TableError(f"scoring: the filters keep none of {len(key)} documents (best: {best}); lower drop_below")
     (Path(output) / "limits.json").write_bytes(canonical_json(limits[::-1]))
     for index, (stop, size) in enumerate(zip(np.cumsum(sizes).tolist(), sizes, strict=True)):
-        rows = pa.table({"filter": pa.array(dropped_by[stop - size : stop], pa.int8())})
+        own = slice(stop - size, stop)
+        rows = pa.table({"filter": pa.array(dropped_by[own], pa.int8())})
+        rows = rows.append_column("absent", pa.array(for_want[own])) if absent else rows
         pq.write_table(rows, Path(output) / f"part-{index:05d}.parquet", compression="zstd")
-    return {f"dropped by {each.name}": int((dropped_by == i).sum()) for i, each in enumerate(filters)}
+    counts = {f"dropped by {each.name}": int((dropped_by == i).sum()) for i, each in enumerate(filters)}
+    return counts | ({"dropped without a score": int(for_want.sum())} if absent else {})
 
 
 def drop_filtered(output: str, path: str, mask: str) -> dict[str, int]:
@@ -301,7 +333,9 @@ def write_list(output: str, pairs: Sequence[tuple[str, str]], limits_path: str) 
     rows = 0
     with pq.ParquetWriter(Path(output) / "filtered.parquet", FILTERED_SCHEMA, compression="zstd") as writer:
         for path, mask in pairs:
-            dropped_by = pq.read_table(mask)["filter"].to_numpy()
+            decided = pq.read_table(mask)
+            dropped_by = decided["filter"].to_numpy()
+            for_want = decided["absent"].to_numpy() if "absent" in decided.column_names else dropped_by < -1
             gone = np.flatnonzero(dropped_by >= 0)
             columns = ["id", "source", "place", *(each["score"] for each in limits)]
             table = pq.read_table(path, columns=columns).take(pa.array(gone))
@@ -309,7 +343,7 @@ def write_list(output: str, pairs: Sequence[tuple[str, str]], limits_path: str) 
             reason = dropped_by[gone]
             own = {
                 "score": pa.array([limits[number]["score"] for number in reason.tolist()], pa.string()),
-                "value": pa.array(values[reason, np.arange(len(gone))]),
+                "value": pa.array(values[reason, np.arange(len(gone))], mask=for_want[gone]),
                 "limit": pa.array([limits[number]["limit"] for number in reason.tolist()], pa.float64()),
             }
             listed = {name: own.get(name, table[name] if name not in own else None) for name in FILTERED_SCHEMA.names}

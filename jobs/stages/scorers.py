@@ -2,6 +2,7 @@
 
 dsir     ratio.npy                                        log ratio of each bucket of n-grams, nats
 mass     skills.npy, mean.npy, adjacency.npy              vectors of the skills, of the mean document; the graph A
+file     index.npy, values.npy                            what was computed elsewhere (`given_scores`)
 quality  quality.json, bayes.json, *.npy                  the classifier; counts say how it did where it did not learn
 """
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from prereq.graph.errors import TableError
 from prereq.graph.skill import Skill, nearest
+from prereq.jobs.stages.given_scores import fit_given
 from prereq.jobs.stages.reference_files import read_references, read_texts
 from prereq.jobs.stages.tagger import part_vectors
 from prereq.selector.corpus.descriptions import description_vectors, similarities
@@ -38,7 +40,7 @@ class Corpus:
     """What a score reads of the build; paths where nothing else is said."""
 
     grams: tuple[str, ...] = ()  # dsir: counts per part
-    parts: tuple[str, ...] = ()  # quality without negatives: the documents
+    parts: tuple[str, ...] = ()  # file, and quality without negatives: the documents
     vectors: tuple[str, ...] = ()  # mass: of the documents
     model: tuple[str, ...] = ()  # mass: the word model of the embedding
     characters: int = 0  # mass: of a text that the embedding reads
@@ -67,6 +69,8 @@ def fit_scorer(
         return _fit_dsir(output, config, good, corpus, what)
     if config.method == "mass":
         return _fit_mass(output, config, good, corpus, what)
+    if config.method == "file":
+        return fit_given(output, config, good, corpus.parts, what)
     wanted = _choose(_texts(good, config, what), config.examples, seed)
     if bad:
         others = _choose(_texts(bad, config, what), config.examples, seed)

@@ -4,8 +4,8 @@ The methods themselves are `dsir`, `mass` and `quality`; the stages are in `jobs
 """
 
 import re
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,8 @@ from prereq.selector.corpus.keys import KeyArray
 
 FloatArray = NDArray[np.float64]
 
-METHODS = ("dsir", "mass", "quality", "column")
+METHODS = ("dsir", "mass", "quality", "column", "file")
+_OF_FILES = ("id_field", "value_field", "missing")  # keys of method file, which came after the first scored pools
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
@@ -27,9 +28,10 @@ class ScoreConfig:
 
     name: str  # the column; a letter, then letters, digits and "_"
     # dsir: log importance weight (nats) toward the target texts; mass: nearness to the skills of a reference set;
-    # quality: log-odds (nats) of being like `paths` and unlike `negatives`; column: the metadata column `name` itself
-    method: Literal["dsir", "mass", "quality", "column"]
-    # dsir: target texts; mass: items with the skills that each needs; quality: examples of what is wanted
+    # quality: log-odds (nats) of being like `paths` and unlike `negatives`; column: the metadata column `name` itself;
+    # file: computed elsewhere, a row of id and value for each document, such as `prereq influence` writes
+    method: Literal["dsir", "mass", "quality", "column", "file"]
+    # dsir: target texts; mass: items with the skills that each needs; quality: examples of what is wanted; file: scores
     paths: tuple[str, ...] = ()  # files, folders, globs or URLs, as for sources
     negatives: tuple[str, ...] = ()  # quality: examples of what is not wanted; none: documents of the corpus
     text_field: str = "text"  # field of a text in these files; dotted for a field inside a field
@@ -40,6 +42,10 @@ class ScoreConfig:
     # mass: linear (similarity by weighted degree) or compositional (rewards skills that occur together)
     combine: Literal["linear", "compositional"] = "compositional"
     nearest: int | None = None  # mass, compositional: skills of a document that count, its nearest; None: all
+    id_field: str = "id"  # file: field of the document's id, text or a whole number
+    value_field: str = "value"  # file: field of the score, a finite number
+    # file: documents without a row are an error, stay whatever the filter says (keep), or leave the pool (drop)
+    missing: Literal["error", "keep", "drop"] = "error"
     drop_below: float | None = None  # documents with a lower score leave the pool; None: none does
     keep_share: float | None = None  # share of the documents that stays, above 0 and at most 1; None: all
     draw: Literal["best", "sample"] = "best"  # keep_share: the best, or drawn by exp(score) (dsir's resampling)
@@ -62,8 +68,12 @@ class ScoreConfig:
             raise ConfigError(f"{where}: method {self.method} needs " + ("no paths" if self.paths else "paths"))
         if self.negatives and self.method != "quality":
             raise ConfigError(f"{where}: negatives go with method quality")
-        if not self.text_field or not self.skills_field:
-            raise ConfigError(f"{where}: text_field and skills_field must not be empty")
+        if not all((self.text_field, self.skills_field, self.id_field, self.value_field)):
+            raise ConfigError(f"{where}: text_field, skills_field, id_field and value_field must not be empty")
+        if self.missing not in ("error", "keep", "drop"):
+            raise ConfigError(f"{where}: missing must be error, keep or drop, got {self.missing!r}")
+        if self.missing != "error" and self.method != "file":
+            raise ConfigError(f"{where}: missing goes with method file; the others score every document")
         for key, least in (("characters", 1), ("examples", 2), ("nearest", 1)):
             number = getattr(self, key)
             if number is not None and number < least:
@@ -85,7 +95,11 @@ class ScoreConfig:
     @property
     def filters(self) -> bool:
         """Whether documents leave the pool by this score."""
-        return self.drop_below is not None or self.keep_share is not None
+        return self.drop_below is not None or self.keep_share is not None or self.missing == "drop"
+
+    def plain(self) -> dict[str, Any]:
+        """All keys as plain values; those of method file only there, so that older scores are the same scores."""
+        return {key: value for key, value in asdict(self).items() if self.method == "file" or key not in _OF_FILES}
 
 
 def kept_by(scores: FloatArray, keys: KeyArray, config: ScoreConfig, seed: int) -> NDArray[np.bool_]:
@@ -99,7 +113,8 @@ def kept_by(scores: FloatArray, keys: KeyArray, config: ScoreConfig, seed: int) 
     """
     if config.drop_below is not None:
         return scores >= config.drop_below
-    assert config.keep_share is not None
+    if config.keep_share is None:
+        return np.ones(len(scores), dtype=np.bool_)
     count = max(1, round(config.keep_share * len(scores))) if len(scores) else 0
     value = scores + gumbel_noise(keys, seed, f"scoring {config.name}") if config.draw == "sample" else scores
     kept = np.zeros(len(scores), dtype=np.bool_)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from prereq.graph.errors import ConfigError
+from prereq.graph.errors import ConfigError, TableError
 from prereq.jobs.config import read_graph
 from prereq.selector.corpus.dsir import GramCounts, importance
 from prereq.selector.mixers import make_mixer
@@ -181,6 +181,42 @@ def test_a_finished_pool_is_found_again_and_follows_its_references(filtered: Pat
     finally:
         (folder / "refs/files.jsonl").write_text(old)
     assert pool_bytes(filtered) == before
+
+
+def test_scores_from_a_file_filter_a_build_and_documents_without_one_stay_or_leave(copy: Path):
+    """An outside scorer's file: every second document of the pool, the number of its characters."""
+    known = {row["id"]: float(len(row["text"])) for row in rows_of(copy / "pool")[::2]}
+    lines = [json.dumps({"id": name, "value": value}) for name, value in known.items()]
+    (copy / "refs").mkdir()
+    (copy / "refs/scores.jsonl").write_text("\n".join([*lines, '{"id": "elsewhere", "value": 1}']) + "\n")
+    score = {"name": "length", "method": "file", "paths": ["refs/scores.jsonl"], "keep_share": 0.5}
+    for missing in ("keep", "drop"):
+        summary = run(make(copy, missing, scoring=[score | {"missing": missing}]))
+        rows, listed = rows_of(copy / missing), pq.read_table(copy / missing / "filtered.parquet").to_pylist()
+        counts = json.loads((copy / missing / "summary.json").read_bytes())["counts"]
+        without = counts["scorers"]["length: documents without a row"]
+        assert counts["scorers"]["length: rows of no document"] == 1
+        assert any("1 rows of its files are of no document" in line for line in summary.warnings)
+        assert any(f"{without} documents have no row" in line for line in summary.warnings)
+        stay = {row["id"] for row in rows if row["id"] in known}
+        assert any(row["id"] not in known for row in rows) == (missing == "keep")
+        assert sum(row["value"] is None for row in listed) == (without if missing == "drop" else 0)
+        assert sum(row["value"] is not None for row in listed) == len(known) - round(len(known) / 2)
+        assert all(float(row["length"]) == known[row["id"]] for row in rows if row["id"] in known)
+        assert min(known[name] for name in stay) >= max(row["value"] for row in listed if row["value"] is not None)
+    mean = {row["length"] for row in rows_of(copy / "keep") if row["id"] not in known}
+    assert len(mean) == 1
+    assert float(mean.pop()) == pytest.approx(np.mean(list(known.values())))
+    with pytest.raises(TableError, match=r"documents have no row in its files, the first: .*missing: keep"):
+        run(make(copy, "refused", scoring=[score]))
+
+
+def test_settings_of_pools_with_older_scores_are_what_they_were(corpus: Path):
+    config = make(corpus, scoring=SCORES)
+    graph = read_graph(config.graph.__class__(path=str(corpus / "graph.json")))
+    for score in config.pool_settings(graph)["scoring"]:
+        assert not score.keys() & {"id_field", "value_field", "missing"}
+        assert score.keys() >= {"name", "method", "paths", "drop_below"}
 
 
 def test_clusters_may_be_pruned_by_a_score(copy: Path):
