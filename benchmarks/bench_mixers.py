@@ -1,8 +1,9 @@
-"""Mixers compared in the simulator, and what one step of the sampler costs with many arms. Needs no data and no GPU.
+"""Mixers compared in the simulator and in front of small trainers, and what a step costs with many arms. Needs no GPU.
 
     python benchmarks/bench_mixers.py --out DIR [--size check|full] [--rows ROW ...]
 
 Writes params.json, metrics.json (`bars`: {name, value, unit, bar, holds}) and env.json; exits 1 when one is missed.
+All rows but dm make their data; dm is left out, with a line that says so, where mixers_dm.py finds none.
 A row is a function that returns (values that bars may name, further numbers to keep); to add one, add it to ROWS. What
 it keeps as `comparable` (`comparison.comparable`) is compared by --size check with `results/mixers-ROW`, which --size
 full made; where they differ the program exits 1.
