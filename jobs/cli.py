@@ -84,6 +84,27 @@ A similarity graph has no direction: then none counts. Skills that only one of t
   prereq graph score near.json --reference my.yaml
   prereq graph score my.yaml --reference learned.parquet
 """
+INFLUENCE = """\
+What does each document of a run's pool do for the control loss of the run's trained model? Written as a file of
+scores, by which a build filters (docs/scoring.md). Larger is more useful; below 0, a step on the document harms.
+
+The value of a document z is g' H^-1 grad L(z), to first order what a step on z takes from the loss: g is the sum of
+the gradients of the target skills' control losses, H their curvature by K-FAC over attention and feed-forward layers
+(train.influence_damping), L(z) the mean loss of z's tokens (of train.signal_windows windows, evenly spread).
+
+It costs one pass forward and backward over the documents that it measures: the first --per-arm of every arm in the
+run's seeded order. The others get the mean of their arm, and `measured` says of each which it is. So a filter tells apart
+whole arms, and documents only among the measured ones; --per-arm all measures every one.
+
+  prereq run my.yaml                                           a pool, and a model trained on it
+  prereq influence runs/mine --out influence.parquet --dry-run     how many documents
+  prereq influence runs/mine --out influence.parquet --targets loops,strings
+  prereq build better.yaml                                     with another pool_dir, and
+      scoring: [{name: useful, method: file, paths: [influence.parquet], keep_share: 0.5, missing: keep}]
+
+The file has no rows for held-out documents; missing: keep leaves them in, to be held out again. The same run, pool
+and options give the same bytes, for any number of workers. Stopped, it begins anew.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +179,24 @@ def make_parser() -> argparse.ArgumentParser:
                 added.add_argument("--follow", action="store_true", help="a line per round and report until the end")
                 added.add_argument("--diversity", action="store_true", help="Vendi scores of the pool and every round")
                 added.add_argument("--orders", default="1,2,inf", metavar="q,...", help="of the Vendi scores")
+    _add_influence(verbs)
     _add_solve(verbs)
     _add_graph(verbs, shared)
     return parser
+
+
+def _add_influence(verbs: Any) -> None:
+    raw = argparse.RawDescriptionHelpFormatter
+    text = "what each document does for a trained run's control loss, as scores that a build filters by"
+    added = verbs.add_parser("influence", help=text, description=INFLUENCE, formatter_class=raw)
+    added.add_argument("config", metavar="RUN", help="folder of a run that was trained, or the run's configuration")
+    added.add_argument("--out", required=True, metavar="FILE", help="Parquet: id, value, measured, arm")
+    added.add_argument("--per-arm", default="64", metavar="N", help="documents measured in each arm, or all (64)")
+    added.add_argument("--targets", metavar="ID,...", help="skills whose control loss counts (all of the run's)")
+    added.add_argument("--workers", type=int, default=1, metavar="N", help="processes, each with train.threads (1)")
+    added.add_argument("--set", action="append", default=[], metavar="a.b=1", help="override a configuration's key")
+    added.add_argument("--dry-run", action="store_true", help="say what would be measured; write nothing")
+    added.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def _add_solve(verbs: Any) -> None:
@@ -288,6 +324,8 @@ def _run_verb(args: argparse.Namespace) -> int:
             return 0
         commands = importlib.import_module("prereq.jobs.graph_command")
         return int(getattr(commands, f"main_graph_{args.action}")(args))
+    if args.verb == "influence":
+        return int(importlib.import_module("prereq.jobs.influence").main_influence(args))
     if args.verb == "solve":
         return int(importlib.import_module("prereq.jobs.solve").main_solve(args))
     verb = next(verb for verb in VERBS if verb.name == args.verb)

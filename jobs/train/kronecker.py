@@ -5,16 +5,20 @@ gradients at its outputs, so that H^-1 vec(G) = vec(B^-1 G C^-1). All linear lay
 embeddings, norms and the head do not.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prereq.jobs.train.gradients import evenly
+from prereq.jobs.train.config import TrainConfig
+from prereq.jobs.train.evaluate import EvaluationSet
+from prereq.jobs.train.gradients import evenly, group_gradient
 from prereq.jobs.train.windows import IGNORE, Windows
 
 
@@ -109,6 +113,57 @@ def _watched(layers: Mapping[str, nn.Linear], sums: dict[str, list[Tensor]]) -> 
             handle.remove()
 
 
+def along(model: nn.Module, windows: Windows, step: Mapping[str, Tensor], at_a_time: int) -> NDArray[np.float64]:
+    """Inner product of a step with the gradient of each window's summed loss, `(windows,)`, without forming gradients.
+
+    The gradient of a linear layer's weight is the sum of d x' over positions, so that its inner product with V is the
+    sum of d . (V x): a pass over many windows at once gives every window's own.
+
+    Args:
+        model: int64 tokens `(n, t)` -> logits `(n, t, vocabulary)`.
+        windows: At least one.
+        step: By the name of the weight of a linear layer; other weights do not count.
+        at_a_time: Windows in one pass.
+    """
+    layers = {name: module for name, module in model.named_modules() if f"{name}.weight" in step}
+    lengths = (windows.targets != IGNORE).sum(axis=1)
+    device = next(model.parameters()).device
+    found = []
+    for start in range(0, len(lengths), at_a_time):
+        longest = max(1, int(lengths[start : start + at_a_time].max()))  # padding is behind the text
+        sides = (torch.from_numpy(side[start : start + at_a_time, :longest]).to(device) for side in windows)
+        inputs, targets = sides
+        sums = torch.zeros(len(inputs), dtype=torch.float64, device=device)
+        with _projected(layers, step, sums):
+            loss = F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="sum")
+            torch.autograd.grad(loss, list(model.parameters()))
+        found.append(sums.cpu().numpy())
+    return np.concatenate(found)
+
+
+@contextmanager
+def _projected(layers: Mapping[str, nn.Module], step: Mapping[str, Tensor], sums: Tensor) -> Iterator[None]:
+    """Inside, every backward pass adds d . (V x) over positions and layers to `sums` `(n,)`."""
+
+    def watch(direction: Tensor, layer: nn.Module) -> Any:
+        def forward(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+            moved = args[0].detach().double() @ direction.double().T  # (n, t, out)
+
+            def backward(gradient: Tensor) -> None:
+                sums.add_((gradient.detach().double() * moved).flatten(1).sum(dim=1))
+
+            output.register_hook(backward)
+
+        return layer.register_forward_hook(forward)
+
+    handles = [watch(step[f"{name}.weight"], layer) for name, layer in layers.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def preconditioned(gradient: Mapping[str, Tensor], factors: Mapping[str, KroneckerFactors]) -> dict[str, Tensor]:
     """H^-1 g by layer. Its inner product with a text's gradient is the influence of that text: larger is more useful.
 
@@ -117,3 +172,29 @@ def preconditioned(gradient: Mapping[str, Tensor], factors: Mapping[str, Kroneck
         step against grad L(z) takes the sign away.
     """
     return {name: factor.solve(gradient[name]) for name, factor in factors.items()}
+
+
+def target_gradient(model: nn.Module, control: EvaluationSet, skills: Sequence[str], most: int) -> dict[str, Tensor]:
+    """The sum over some skills of the gradient of each one's loss on the control split; empty without a token of any.
+
+    Args:
+        model: int64 tokens `(n, t)` -> logits `(n, t, vocabulary)`.
+        control: The split.
+        skills: That count.
+        most: Windows of a skill to use.
+    """
+    total: dict[str, Tensor] = {}
+    for skill in skills:
+        windows = control.of_skill(skill)
+        if len(windows.inputs):
+            mean = group_gradient(model, windows, most).mean
+            total = {name: total[name] + value if total else value for name, value in mean.items()}
+    return total
+
+
+def wanted_step(
+    model: nn.Module, control: EvaluationSet, target: Mapping[str, Tensor], config: TrainConfig
+) -> dict[str, Tensor]:
+    """H^-1 g of a target's gradient g, by the weight's name; the curvature H is that of the control split."""
+    factors = kronecker_factors(model, control.windows, 4 * config.signal_windows, config.influence_damping)
+    return preconditioned(target, factors)

@@ -18,7 +18,7 @@ from prereq.jobs.train.arm_texts import ArmTexts
 from prereq.jobs.train.config import TrainConfig
 from prereq.jobs.train.evaluate import evaluate, prepare
 from prereq.jobs.train.gradients import GroupGradient, dot, group_gradient
-from prereq.jobs.train.kronecker import kronecker_factors, preconditioned
+from prereq.jobs.train.kronecker import target_gradient, wanted_step
 from prereq.jobs.train.model import make_optimizer
 from prereq.jobs.train.probes import mixed_windows, steps
 from prereq.jobs.train.reference import Reference
@@ -128,27 +128,14 @@ class Signals:
             "gradient_variance": _rounded({arm: group.variance for arm, group in groups.items()}),
         }
         if "alignment" in self.names or "influence" in self.names:
-            target = self._target(model)
+            target = target_gradient(model, self._control, self._control.names, most)
             found["alignment"] = _rounded({arm: dot(target, group.mean) for arm, group in groups.items()})
         if "influence" in self.names:
             found["influence"] = self._influence(model, target, groups)
         return found
 
-    def _target(self, model: nn.Module) -> dict[str, Tensor]:
-        """The sum over the skills of the gradient of each one's loss on the control split."""
-        total: dict[str, Tensor] = {}
-        for skill in self._control.names:
-            windows = self._control.of_skill(skill)
-            if len(windows.inputs):
-                mean = group_gradient(model, windows, self._config.signal_windows).mean
-                total = {name: total[name] + value if total else value for name, value in mean.items()}
-        return total
-
     def _influence(self, model: nn.Module, target: Mapping[str, Tensor], groups: Mapping[str, GroupGradient]) -> Values:
-        factors = kronecker_factors(
-            model, self._control.windows, 4 * self._config.signal_windows, self._config.influence_damping
-        )
-        wanted = preconditioned(target, factors)
+        wanted = wanted_step(model, self._control, target, self._config)
         return _rounded({arm: dot(wanted, group.mean) for arm, group in groups.items()})
 
     def _missing(self, model: nn.Module) -> Values:
