@@ -93,8 +93,8 @@ the gradients of the target skills' control losses, H their curvature by K-FAC o
 (train.influence_damping), L(z) the mean loss of z's tokens (of train.signal_windows windows, evenly spread).
 
 It costs one pass forward and backward over the documents that it measures: the first --per-arm of every arm in the
-run's seeded order. The others get the mean of their arm, and `measured` says of each which it is. So a filter tells apart
-whole arms, and documents only among the measured ones; --per-arm all measures every one.
+run's seeded order. The others get the mean of their arm, and `measured` says of each which it is. So a filter tells
+apart whole arms, and documents only among the measured ones; --per-arm all measures every one.
 
   prereq run my.yaml                                           a pool, and a model trained on it
   prereq influence runs/mine --out influence.parquet --dry-run     how many documents

@@ -6,6 +6,7 @@ skills s: how much, to first order, a step on the document lowers their control 
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any, NamedTuple
@@ -177,7 +178,12 @@ def measure_arms(source: InfluenceSource, workers: int) -> Iterator[ArmInfluence
     step = {name: value.cpu().numpy() for name, value in meter.step.items()}
     # spawn: a process that was forked after torch began threads may hang
     with ProcessPoolExecutor(min(workers, count), get_context("spawn"), _open_worker, (source, step)) as processes:
-        yield from processes.map(_measure_in_worker, range(count))
+        try:
+            yield from processes.map(_measure_in_worker, range(count))
+        except BrokenProcessPool as error:
+            raise PrereqError(
+                f"{source.run}: a worker process died (killed, or out of memory); run it again with fewer --workers"
+            ) from error
 
 
 _METERS: list[InfluenceMeter] = []  # of a worker process, one
