@@ -56,7 +56,7 @@ Make a skill graph: the skills of a configuration's graph, with their names and 
                         --measure js (1 - JS divergence / ln 2) or bhattacharyya (coefficient)
   --from vectors        cosine of the skills' mean vectors, as the build embedded documents: similarity graph
   --from FILE.parquet   influence that `graph learn` measured: prerequisite graph
-                        --measure relative (1: as much as the skill's own training) or drop (nats per token)
+                        --measure relative (1: as much as the skill's own training) or drop (as measured)
 
 The first three read the configuration's pool (prereq build); the last takes a graph file instead, too.
 Cycles of prerequisites: edges are taken from the strongest on, and one that would close a cycle is dropped.

@@ -1,6 +1,5 @@
 """A live run for an example: a pool of made-up lessons and a sampler that waits for the example's reports."""
 
-import importlib.util
 import os
 import socket
 import subprocess
@@ -8,31 +7,21 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from loading import load_module
 
 TESTS = Path(__file__).resolve().parent.parent
 EXAMPLES = TESTS.parent / "examples"
-
-
-def _load(path: Path) -> ModuleType:
-    """A test writer of another folder; its fixtures are not seen here."""
-    spec = importlib.util.spec_from_file_location(f"writers_of_{path.parent.name}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 class Example:
     """One example program on one run; `sampler` is the thread that makes its rounds."""
 
     def __init__(self, folder: Path, rounds: int) -> None:
-        pool = _load(TESTS / "jobs/train/conftest.py").write_pool(folder / "pool")
-        driver = _load(TESTS / "selector/rounds/conftest.py").Driver
+        pool = load_module(TESTS / "jobs/train/conftest.py").write_pool(folder / "pool")
+        driver = load_module(TESTS / "selector/rounds/conftest.py").Driver
         settings: dict[str, Any] = {"rounds": rounds, "batches_per_round": 3, "global_batch": 8, "lookahead": 1}
         self.driver = driver(folder / "run", pool, **settings, max_epochs=8)
         self.run, self.stop = folder / "run", threading.Event()

@@ -1,15 +1,14 @@
 """Scores of documents through a whole build: what they are, who leaves by them, what a mixer makes of them."""
 
-import importlib.util
 import json
 import shutil
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from loading import load_module
 
 from prereq.graph.errors import ConfigError, TableError
 from prereq.jobs.config import read_graph
@@ -17,17 +16,7 @@ from prereq.selector.corpus.dsir import GramCounts, importance
 from prereq.selector.mixers import make_mixer
 from prereq.selector.rounds.pool import Pool
 
-
-def _load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"{path.stem}_for_scores", path)  # test folders are no packages
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-_builds = _load(Path(__file__).with_name("test_build.py"))
+_builds = load_module(Path(__file__).with_name("test_build.py"))
 TOPICS, corpus, copy, make, pool_bytes, run = (
     getattr(_builds, name) for name in ("TOPICS", "corpus", "copy", "make", "pool_bytes", "run")
 )

@@ -1,14 +1,13 @@
 """Whole builds with vectors that prereq does not fit itself."""
 
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from loading import load_module
 
 from prereq.graph.errors import ConfigError, TableError
 from prereq.graph.skill import Skill
@@ -17,20 +16,10 @@ from prereq.jobs.config import RunConfig
 from prereq.jobs.stages.embed import embed
 from prereq.selector.corpus.embedding import EmbeddingConfig
 
-
-def _load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"{path.stem}_again", path)  # test folders are no packages
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 _TESTS = Path(__file__).resolve().parent.parent
-_BUILDING = _load(_TESTS / "jobs" / "test_build.py")
-_STAGES = _load(_TESTS / "jobs" / "stages" / "test_embed.py")
-_MODELS = _load(_TESTS / "selector" / "corpus" / "test_text_models.py")
+_BUILDING = load_module(_TESTS / "jobs" / "test_build.py")
+_STAGES = load_module(_TESTS / "jobs" / "stages" / "test_embed.py")
+_MODELS = load_module(_TESTS / "selector" / "corpus" / "test_text_models.py")
 TOPICS, make, run, write_corpus = _BUILDING.TOPICS, _BUILDING.make, _BUILDING.run, _BUILDING.write_corpus
 
 

@@ -1,32 +1,21 @@
 """The round trip: a pool, a model trained on it, the influence of its documents, a pool filtered by that."""
 
 import contextlib
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from loading import load_module
 
 from prereq.jobs.cli import main
 from prereq.jobs.sample import open_sampler
 from prereq.jobs.train.trainer import train
 from prereq.selector.rounds.pool import Pool, read_holdout
 
-
-def _load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"{path.stem}_for_influence", path)  # test folders are no packages
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-_builds = _load(Path(__file__).with_name("test_build.py"))
+_builds = load_module(Path(__file__).with_name("test_build.py"))
 TOPICS, corpus, copy, make, run = (getattr(_builds, name) for name in ("TOPICS", "corpus", "copy", "make", "run"))
 TRAIN = {"layers": 1, "width": 16, "heads": 2, "seq_len": 64, "windows_per_step": 4, "threads": 1}
 

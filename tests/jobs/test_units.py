@@ -1,24 +1,13 @@
 """What users of other tools trip over: preparing a corpus again for another mixture, and mixtures that turn one-hot."""
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from loading import load_module
 
 from prereq.jobs.sample import open_sampler, tell
 
-
-def _load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"{path.stem}_for_units", path)  # test folders are no packages
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-_builds = _load(Path(__file__).with_name("test_build.py"))
+_builds = load_module(Path(__file__).with_name("test_build.py"))
 
 
 def test_another_mixture_never_prepares_the_corpus_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,14 +1,13 @@
 """Folders on an S3-compatible store: the same promises as on a disk, against a real server on loopback."""
 
-import importlib.util
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from loading import load_module
 
 from prereq.graph.errors import ConfigError, PrereqError
 from prereq.selector import s3_files
@@ -16,16 +15,6 @@ from prereq.selector.storage import Folder
 
 boto3 = pytest.importorskip("boto3")
 RACERS = 8
-
-
-def _conftest() -> ModuleType:
-    path = Path(__file__).resolve().parent.parent / "conftest.py"
-    spec = importlib.util.spec_from_file_location("shared_fixtures", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def client() -> Any:
@@ -86,7 +75,9 @@ def test_the_servers_conditional_put_is_atomic(s3: str, slow_store: None):
 
 
 def test_the_proof_of_atomicity_finds_a_server_that_is_not(monkeypatch: pytest.MonkeyPatch, slow_store: None):
-    serving = _conftest().serve_s3(lambda application: application)
+    serving = load_module(Path(__file__).resolve().parent.parent / "conftest.py").serve_s3(
+        lambda application: application
+    )
     for name, value in {
         "AWS_ENDPOINT_URL": next(serving),
         "AWS_ACCESS_KEY_ID": "a",

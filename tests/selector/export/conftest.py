@@ -1,13 +1,12 @@
 """Runs to export: text, tokens and packed rows, over the small pool of the selector's tests."""
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from loading import load_module
 
 from prereq.selector.corpus.tokens import BytesTokenizer
 from prereq.selector.rounds.pool import Pool
@@ -16,16 +15,7 @@ from prereq.selector.rounds.sampler import Sampler
 _SELECTOR = Path(__file__).resolve().parent.parent
 
 
-def _load(name: str, path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, path)  # test folders are no packages
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-make_driver = _load("rounds_fixtures", _SELECTOR / "rounds" / "conftest.py").make_driver
+make_driver = load_module(_SELECTOR / "rounds" / "conftest.py").make_driver
 
 
 @pytest.fixture
