@@ -4,12 +4,13 @@
 
 Run it in the repository's root. The data lie in $PREREQ_DATA, else ../shared/data; without them there is nothing to do,
 and the program exits 2. `full` builds the pool, learns the influence of the skills on each other (`prereq graph learn`)
-and makes every run of configs/experiments/mixers_dm.yaml and mixers_dm_target.yaml in one process (pool_training.py).
+and makes every run of the sweeps SWEEPS in configs/experiments in one process (pool_training.py).
 `check` makes one target run and one row of the influence again and compares them with what `full` stored in
 results/mixers-dm.
 
 Losses are nats per token on the report split. A ratio is the tokens that a method needs to get to the loss that uniform
-has after COMPARED_AT tokens, over COMPARED_AT. Learning rates were chosen on seeds from 100 and on other targets.
+has after COMPARED_AT tokens, over COMPARED_AT. Bars are over the seeds BAR_SEEDS; what ran on more has a second table.
+Learning rates were chosen on seeds from 100 and on other targets.
 """
 
 import argparse
@@ -42,6 +43,8 @@ REPORT_TOKENS = 1024  # of the report split per skill
 CONTINUAL_BAR, TARGET_BAR = "skill_bandit_learned", "skill_it"
 OURS = ("skill_bandit_learned", "skill_bandit_declared")
 TARGETS = 5
+SWEEPS = tuple(f"mixers_dm{part}" for part in ("", "_methods", "_solved", "_target"))
+BAR_SEEDS = (0, 1, 2)
 # The same machine gives the same bits; another processor rounds differently, which moves a loss little and the tokens
 # at which it is passed more.
 LOSS_TOLERANCE, RATIO_TOLERANCE, INFLUENCE_TOLERANCE = 0.02, 0.2, 0.1
@@ -76,11 +79,11 @@ class Planned:
 
 
 def read_plan(data: Path, pool_dir: str) -> list[Planned]:
-    """Every run of the two sweeps, on data and a pool of this machine."""
+    """Every run of the sweeps, on data and a pool of this machine."""
     from prereq.jobs.sweep import read_sweep
 
     planned = []
-    for name in ("mixers_dm", "mixers_dm_target"):
+    for name in SWEEPS:
         for member in read_sweep(str(EXPERIMENTS / f"{name}.yaml"))[0]:
             target = member.variant.partition("-")[2] or None
             planned.append(Planned(member.variant, member.seed, moved(member.config, data, pool_dir), target))
@@ -202,13 +205,13 @@ def full(data: Path, pool_dir: str, jobs: int = 1, journal: Path | None = None) 
     """Everything, and the bars."""
     plan, learned, tokens = prepared(data, pool_dir, journal)
     kept, targets = Journal(journal), targets_of(data / "edges.csv")
-    seeds = sorted({item.seed for item in plan})
+    seeds = sorted({item.seed for item in plan if item.target is not None})
     uniform = run_all([item for item in plan if item.variant == "uniform"], learned, {}, jobs, kept)
     aims = target_aims(uniform, seeds, targets)
     aimed = run_all([item for item in plan if item.target is not None], learned, aims, jobs, kept)
     others = [item for item in plan if item.target is None and item.variant != "uniform"]
     continual = uniform | run_all(others, learned, aims, jobs, kept)
-    tables = {"continual": continual_table(continual), "target": target_table(aimed, aims)}
+    tables = continual_tables(continual) | {"target": target_table(aimed, aims)}
     values = {
         "dm_target_token_ratio": tables["target"][TARGET_BAR]["median"],
         "dm_continual_token_ratio": tables["continual"][CONTINUAL_BAR]["ratio_mean"],
@@ -229,6 +232,15 @@ def full(data: Path, pool_dir: str, jobs: int = 1, journal: Path | None = None) 
         "comparable": checked(data, aimed[f"{TARGET_BAR}-{targets[0]}", seeds[0]], targets[0], aims, learned),
     }
     return values, details
+
+
+def continual_tables(curves: Mapping[tuple[str, int], Curve]) -> dict[str, Any]:
+    """All methods on the bars' seeds, and those that ran on more seeds on all of theirs."""
+    more = {variant for variant, seed in curves if seed not in BAR_SEEDS}
+    return {
+        "continual": continual_table({key: curve for key, curve in curves.items() if key[1] in BAR_SEEDS}),
+        "continual_all_seeds": continual_table({key: curve for key, curve in curves.items() if key[0] in more}),
+    }
 
 
 def prepared(data: Path, pool_dir: str, journal: Path | None) -> tuple[list[Planned], Influence, int]:

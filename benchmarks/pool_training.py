@@ -92,6 +92,7 @@ class Lab:
         watched: Sequence[str],
         from_tokens: float = 0.0,
         enough: Callable[[Curve], bool] = lambda curve: False,
+        judged: str = "report",
     ) -> Curve:
         """Train to the budget `config.tokens`, or until it is enough.
 
@@ -99,17 +100,18 @@ class Lab:
             config: mixer, seed, train, batches_per_round, global_batch, max_epochs, tokens; lookahead counts as 0.
             influence: What the mixer is made with.
             reported: Skills of the curve.
-            report_tokens: Of the report split per skill, about; None: all.
+            report_tokens: Of the judging split per skill, about; None: all.
             watched: Skills of the control split whose losses the mixer gets; targets are enough where it has some.
-            from_tokens: The report split is evaluated after every fourth round before, after each from there.
+            from_tokens: The judging split is evaluated after every fourth round before, after each from there.
             enough: Asked after each evaluation.
+            judged: The split of the curve; `control` for runs that a choice is made from.
         """
         begin, train = time.process_time(), config.train
         pin_arithmetic(train)
         model = ByteTransformer(train)
         optimizer, updates = make_optimizer(model, train), 0
         control = self.split("control", watched, train.seq_len, train.eval_tokens_per_skill)
-        report = self.split("report", reported, train.seq_len, report_tokens)
+        report = self.split(judged, reported, train.seq_len, report_tokens)
         mixer = make_mixer(config.mixer.name, config.mixer.parameters, self.arms, influence)
         state = mixer.init()
         documents = config.batches_per_round * config.global_batch
@@ -157,5 +159,5 @@ class Lab:
 
 def _measured(losses: dict[str, Any], skill: str) -> float:
     if losses[skill] is None:
-        raise ValueError(f"the report split has no token of {skill}")
+        raise ValueError(f"the judging split has no token of {skill}")
     return float(losses[skill])

@@ -86,6 +86,19 @@ def test_ratios_of_a_run_against_uniform(ratios: ModuleType) -> None:
     assert (table["stuck"]["never"], table["stuck"]["range"]) == (2, [1.0, 1.0])
 
 
+def test_bars_stay_on_their_seeds_where_a_method_ran_on_more(mixers_dm: ModuleType, ratios: ModuleType) -> None:
+    tokens = [0, ratios.COMPARED_AT // 2, ratios.COMPARED_AT]
+    curves = {("uniform", seed): ratios.Curve(tokens, [[3.0], [2.0], [1.0]], ["a"]) for seed in range(4)}
+    fast, slow = [[3.0], [1.0], [0.5]], [[3.0], [2.0], [1.0]]
+    curves |= {("ours", seed): ratios.Curve(tokens, slow if seed == 3 else fast, ["a"]) for seed in range(4)}
+    curves |= {("other", seed): ratios.Curve(tokens, slow, ["a"]) for seed in range(3)}
+    tables = mixers_dm.continual_tables(curves)
+    assert tables["continual"]["ours"]["ratio_mean"] == 0.5
+    assert tables["continual_all_seeds"]["ours"]["ratio_mean"] == pytest.approx((3 * 0.5 + 1.0) / 4)
+    assert set(tables["continual"]) == {"uniform", "ours", "other"}
+    assert set(tables["continual_all_seeds"]) == {"uniform", "ours"}
+
+
 def test_targets_are_evenly_spaced_composed_skills(mixers_dm: ModuleType, tmp_path: Path) -> None:
     edges = tmp_path / "edges.csv"
     names = [f"s{index:02d}" for index in range(9)]
@@ -98,7 +111,10 @@ def test_every_run_of_the_sweeps_can_be_read(mixers_dm: ModuleType, data_dir: Pa
     plan = mixers_dm.read_plan(data_dir / "dm_mathematics", "pool")
     aimed = {item.target for item in plan if item.target}
     assert aimed == set(mixers_dm.targets_of(data_dir / "dm_mathematics" / "edges.csv"))
-    assert {item.seed for item in plan} == {0, 1, 2}
+    assert {item.seed for item in plan if item.target} == set(mixers_dm.BAR_SEEDS) == {0, 1, 2}
+    by_variant = {item.variant: {other.seed for other in plan if other.variant == item.variant} for item in plan}
+    assert all(seeds >= {0, 1, 2} for seeds in by_variant.values())
+    assert by_variant["uniform"] >= set().union(*by_variant.values())
     assert all(item.config.mixer.parameters.get("targets", [item.target]) == [item.target] for item in plan)
     assert all(item.learned for item in plan if "learned" in item.variant)
 
@@ -148,6 +164,44 @@ def test_a_run_in_one_process_learns_repeats_itself_and_stops_when_told(
     )
     assert early.tokens == runs[0].tokens[:2]
     assert early.of(["add"]).tolist() == runs[0].of(["add"])[:2].tolist()
+
+
+@pytest.mark.parametrize("name", ["doge", "pike", "doremi", "quad", "aioli"])
+def test_a_mixer_that_needs_more_than_losses_gets_the_trainers_signals(
+    training: ModuleType, lesson_pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    lab = training.Lab(str(lesson_pool))
+    (tmp_path / "edges.csv").write_text("prerequisite,target\nadd,count\n")
+    settings = {
+        "run_dir": "r",
+        "pool_dir": str(lesson_pool),
+        "sources": [{"name": "a", "paths": ["x"]}],
+        "graph": {"edges": str(tmp_path / "edges.csv")},
+        "mixer": {"name": name, "parameters": {"base": "uniform"} | ({"clusters": 2} if name == "quad" else {})},
+        "tokens": 3000,
+        "batches_per_round": 2,
+        "global_batch": 8,
+        "train": {"layers": 1, "width": 16, "heads": 2, "seq_len": 32, "windows_per_step": 2, "threads": 1},
+    }
+    seen = []
+    measure = training.Signals.measure
+
+    def noted(self: object, model: object, number: int) -> object:
+        seen.append(measure(self, model, number))
+        return seen[-1]
+
+    monkeypatch.setattr(training.Signals, "measure", noted)
+    skills = lab.arms.skills
+    curve = lab.run(make_config(settings, "test"), None, reported=skills, report_tokens=60, watched=skills)
+    assert curve.tokens[-1] >= 3000
+    # after every round but the last, every signal that the mixer names, with a number for each arm that was drawn
+    wanted = set(training.make_mixer(name, settings["mixer"]["parameters"], lab.arms, None).required_signals)
+    assert len(seen) >= 2
+    assert all(set(each.signals) == wanted and wanted for each in seen)
+    assert all(values for each in seen for values in each.signals.values())
+    monkeypatch.setattr(training.Signals, "measure", lambda self, model, number: self.untrained())
+    blind = lab.run(make_config(settings, "test"), None, reported=skills, report_tokens=60, watched=skills)
+    assert (blind.tokens, blind.losses) != (curve.tokens, curve.losses)  # what was measured moved the mixture
 
 
 def test_check_says_that_nothing_is_stored_and_that_other_data_are_other_data(
