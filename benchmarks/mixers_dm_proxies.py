@@ -36,7 +36,7 @@ from prereq.selector.mixers.search import regmix
 
 RUNS, SEED = 30, 100  # the proposals have fifteen strengths: twice each
 TRIED = ("own_share", "regmix_trees")  # of the solved mixtures, on fresh seeds
-FRESH = range(3)  # seeds of the runs on what was found
+FRESH = range(7)  # seeds of the runs on what was found
 LEAST_SLOPE = 0.02  # nats per nat of share: no skill goes without documents
 HEADER = """# Fixed mixtures solved from proxy runs, on fresh seeds; benchmarks/mixers_dm_proxies.py writes this file.
 """
