@@ -9,6 +9,10 @@ import pytest
 
 pytestmark = pytest.mark.slow
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+FEW_TOKENS = (
+    "train.eval_tokens_per_skill=512",
+    "train.report_tokens_per_skill=512",
+)  # evaluations were most of the time
 
 
 def run(prereq, reader, name: str, *overrides: str) -> tuple[list[dict], str]:
@@ -35,7 +39,7 @@ def here(data_dir: Path) -> list[str]:
 @pytest.mark.data
 def test_exercism(prereq, reader, data_dir):
     """Six programming tracks, 410 gold edges, several skills to a document."""
-    small = ["rounds=2", "batches_per_round=2", "train.eval_tokens_per_skill=512", "train.report_tokens_per_skill=512"]
+    small = ["rounds=2", "batches_per_round=2", *FEW_TOKENS]
     manifests, table = run(prereq, reader, "exercism", *here(data_dir / "exercism"), *small)
     assert len(manifests) == 2
     graph = json.loads((prereq.root / "pool/graph.json").read_bytes())
@@ -49,9 +53,8 @@ def test_exercism(prereq, reader, data_dir):
 @pytest.mark.data
 def test_dm_mathematics(prereq, reader, data_dir):
     """150k questions, 56 skills, one to a document: T is the identity."""
-    manifests, _ = run(
-        prereq, reader, "dm_mathematics", *here(data_dir / "dm_mathematics"), "rounds=4", "batches_per_round=4"
-    )
+    small = ["rounds=4", "batches_per_round=4", *FEW_TOKENS]
+    manifests, _ = run(prereq, reader, "dm_mathematics", *here(data_dir / "dm_mathematics"), *small)
     assert len(manifests) == 4
     pool = json.loads((prereq.root / "pool/manifest.json").read_bytes())
     assert len(pool["arms"]) == len(pool["skills"]) == 56
@@ -67,7 +70,7 @@ def test_quickstart(prereq, reader):
     """The embedded default, two rounds of it: needs nothing but the interpreter."""
     if not (Path(os.__file__).parent / "argparse.py").is_file():
         pytest.skip(f"this Python ({sys.executable}) has no source of its standard library")
-    manifests, table = run(prereq, reader, "quickstart", "rounds=2", "train.report_tokens_per_skill=512")
+    manifests, table = run(prereq, reader, "quickstart", "rounds=2", *FEW_TOKENS)
     assert len(manifests) == 2
     pool = json.loads((prereq.root / "pool/manifest.json").read_bytes())
     assert len(pool["skills"]) >= 40
