@@ -10,15 +10,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from token_ratios import Curve
+from token_ratios import Curve, FloatArray
 
 from prereq.graph.influence import Influence
 from prereq.jobs.config import RunConfig
 from prereq.jobs.train.arm_texts import ArmTexts
-from prereq.jobs.train.evaluate import EvaluationSet, evaluate, prepare
+from prereq.jobs.train.evaluate import Evaluation, EvaluationSet, evaluate, prepare
 from prereq.jobs.train.model import ByteTransformer, make_optimizer
 from prereq.jobs.train.pool_rounds import PoolRounds
-from prereq.jobs.train.signals import Signals
+from prereq.jobs.train.signals import Measured, Signals
 from prereq.jobs.train.trainer import pin_arithmetic
 from prereq.jobs.train.update import train_on
 from prereq.jobs.train.windows import training_windows
@@ -130,18 +130,7 @@ class Lab:
             if mixer.uses_feedback:
                 seen = evaluate(model, control, train.eval_windows)
                 more = signals.measure(model, number - 1) if number else signals.untrained()
-                state = mixer.update(
-                    state,
-                    Observation(
-                        round=None if number == 0 else number - 1,
-                        losses=seen.losses,
-                        eval_tokens=seen.eval_tokens,
-                        arm_losses=more.arm_losses,
-                        signals=more.signals or {},
-                        drawn_tokens=drawn,
-                        tokens_seen=tokens,
-                    ),
-                )
+                state = mixer.update(state, _observed(seen, more, number, drawn, tokens))
             texts, realised = rounds.draw(mixer.mixture(state))
             updates = train_on(model, optimizer, training_windows(texts, train.seq_len), train, updates)
             drawn = realised.astype(np.float64)
@@ -155,6 +144,19 @@ class Lab:
                     break
         shares = self.arms.skill_weights(total / total.sum())
         return Curve(curve.tokens, curve.losses, curve.skills, time.process_time() - begin, shares)
+
+
+def _observed(seen: Evaluation, more: Measured, number: int, drawn: FloatArray, tokens: int) -> Observation:
+    """The report before round `number`, as the sampler would hand it to the mixer."""
+    return Observation(
+        round=None if number == 0 else number - 1,
+        losses=seen.losses,
+        eval_tokens=seen.eval_tokens,
+        arm_losses=more.arm_losses,
+        signals=more.signals or {},
+        drawn_tokens=drawn,
+        tokens_seen=tokens,
+    )
 
 
 def _measured(losses: dict[str, Any], skill: str) -> float:
