@@ -185,8 +185,8 @@ def from_pool(args: argparse.Namespace, progress: Progress) -> BuiltGraph:
     documents = SkillDocuments.of(pool)
     without = [pool.skills[n] for n in np.flatnonzero(np.asarray(documents.members.sum(axis=0)).ravel() == 0)]
     if without:
-        names = ", ".join(printable(name) for name in without[:_SHOWN])
-        progress.line(f"no documents, so no edge: {names}{f' and {len(without) - 5} more' if len(without) > 5 else ''}")
+        names, more = ", ".join(printable(name) for name in without[:_SHOWN]), len(without) - _SHOWN
+        progress.line(f"no documents, so no edge: {names}{f' and {more} more' if more > 0 else ''}")
     weights = weigh_documents(
         documents,
         args.basis,

@@ -70,10 +70,10 @@ def influence(
                 if len(ids):
                     means[arm] = math.fsum(found.values[found.measured].tolist()) / int(found.measured.sum())
                 bar.advance()
-        bar.note({"documents": sum(layout.rows for layout in pool.layouts), "measured": measured})
+        counts = {"documents": sum(layout.rows for layout in pool.layouts), "measured": measured}
+        bar.note(counts)
     write_whole(Path(out), sink.getvalue())
-    documents = sum(layout.rows for layout in pool.layouts)
-    return {"path": out, "documents": documents, "measured": measured, "arms": means, "targets": list(source.targets)}
+    return {"path": out, "pool": source.pool, **counts, "arms": means, "targets": list(source.targets)}
 
 
 def told(facts: dict[str, Any], names: dict[str, str]) -> str:
@@ -135,7 +135,5 @@ def main_influence(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(facts, sort_keys=True))
         return 0
-    from prereq.jobs.train.influence import find_source
-
-    print(told(facts, Pool(find_source(run, per_arm, targets).pool).names()))
+    print(told(facts, Pool(facts["pool"]).names()))
     return 0
