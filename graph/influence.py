@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from prereq.graph.errors import ConfigError, GraphError
 from prereq.graph.load import read_text, write_whole
+from prereq.graph.parquet_bytes import read_parquet
 from prereq.graph.skill import check_text, nearest
 from prereq.graph.skill_graph import SkillGraph
 
@@ -283,10 +284,9 @@ def decode_influence(data: bytes, where: str) -> Influence:
         GraphError: As `load_influence`.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(pa.BufferReader(data))
+        table = read_parquet(data)
     except (OSError, pa.ArrowException) as error:
         raise GraphError(f"{where}: cannot be read as Parquet: {error}") from error
     try:

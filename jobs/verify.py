@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from prereq.graph.canonical import digest, sha256_hex
 from prereq.graph.errors import ManifestError, PrereqError
 from prereq.graph.influence import decode_influence
 from prereq.graph.load import decode_graph
+from prereq.graph.parquet_bytes import read_parquet
 from prereq.selector.rounds.feedback import check_feedback, feedback_name, read_feedback
 from prereq.selector.rounds.groups import digest_ranges
 from prereq.selector.rounds.manifest import (
@@ -203,9 +203,7 @@ def _check_shard(run: Folder, manifest: RoundManifest, shard: Any) -> list[str]:
     if shard.groups is not None and digest_ranges(data) != (shard.groups, shard.footer):
         raise ManifestError(f"{run.path(name)}: the digests of its row groups are not those of the manifest")
     packed = manifest.packing is not None
-    table = pq.read_table(
-        pa.BufferReader(data), columns=["ids", "n_tokens", "starts"] if packed else ["id", "n_tokens"]
-    )
+    table = read_parquet(data, ["ids", "n_tokens", "starts"] if packed else ["id", "n_tokens"])
     documents, tokens = count_part(table)
     if (table.num_rows, documents, tokens) != (shard.samples, shard.documents, shard.tokens):
         raise ManifestError(

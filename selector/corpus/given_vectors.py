@@ -82,7 +82,7 @@ def index_file(file: InputFile, config: VectorsConfig) -> tuple[Index, int]:
         _check_columns(parquet.schema_arrow, file, config)
         found: list[npt.NDArray[np.uint64]] = []
         rows = 0
-        for batch in parquet.iter_batches(batch_size=_BATCH, columns=[config.id_column]):
+        for batch in parquet.iter_batches(batch_size=_BATCH, columns=[config.id_column], use_threads=False):
             ids = batch.column(0).to_pylist()
             if None in ids:
                 raise TableError(
@@ -197,7 +197,9 @@ def read_vectors(
         starts = np.cumsum([0, *groups])
         for group in np.unique(np.searchsorted(starts, wanted.rows, side="right") - 1).tolist():
             start = int(starts[group])
-            for batch in parquet.iter_batches(batch_size=_BATCH, row_groups=[group], columns=[config.vector_column]):
+            for batch in parquet.iter_batches(
+                batch_size=_BATCH, row_groups=[group], columns=[config.vector_column], use_threads=False
+            ):
                 span = slice(*np.searchsorted(wanted.rows, [start, start + len(batch)]).tolist())
                 rows, documents = wanted.rows[span], wanted.documents[span]
                 start += len(batch)
@@ -301,7 +303,7 @@ def _length(parquet: pq.ParquetFile, config: VectorsConfig) -> int:
     kind = parquet.schema_arrow.field(config.vector_column).type
     if pa.types.is_fixed_size_list(kind):
         return int(kind.list_size)
-    for batch in parquet.iter_batches(batch_size=64, columns=[config.vector_column]):
+    for batch in parquet.iter_batches(batch_size=64, columns=[config.vector_column], use_threads=False):
         for length in pc.list_value_length(batch.column(0)).to_pylist():
             if length is not None:
                 return int(length)

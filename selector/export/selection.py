@@ -12,9 +12,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from prereq.graph.errors import ConfigError, ManifestError
+from prereq.graph.parquet_bytes import open_parquet
 from prereq.selector.rounds.manifest import RoundManifest, Shard, check_shard_bytes, read_chain, round_folder
 from prereq.selector.rounds.run import RunInfo, read_run
 from prereq.selector.storage import Folder
@@ -58,9 +58,9 @@ class Selection:
         for manifest in self.manifests:
             check = _RoundCheck(manifest, self.run)
             for shard in manifest.shards:
-                file = pq.ParquetFile(pa.BufferReader(self._bytes(manifest, shard)))
+                file = open_parquet(self._bytes(manifest, shard))
                 for group in range(file.num_row_groups):
-                    table = file.read_row_group(group)
+                    table = file.read_row_group(group, use_threads=False)
                     check.add(table)
                     yield table
             check.finish()
@@ -68,7 +68,7 @@ class Selection:
     def schema(self) -> pa.Schema:
         """The columns of the rows; all shards of a run have the same."""
         manifest = self.manifests[0]
-        return pq.read_schema(pa.BufferReader(self._bytes(manifest, manifest.shards[0])))
+        return open_parquet(self._bytes(manifest, manifest.shards[0])).schema_arrow
 
     def _bytes(self, manifest: RoundManifest, shard: Shard) -> bytes:
         name = f"{round_folder(manifest.round)}/{shard.path}"

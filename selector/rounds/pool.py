@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from prereq.graph.canonical import sha256_hex
 from prereq.graph.errors import ManifestError
+from prereq.graph.parquet_bytes import read_parquet
 from prereq.selector.mixers.protocol import Arms
 from prereq.selector.mixers.shares import SkillShares
 from prereq.selector.mixers.simplex import FloatArray
@@ -245,7 +246,7 @@ def read_holdout(pool: Folder, split: str | None = None) -> pa.Table:
             f"{pool.path('holdout')}: sha256 of its parts is {found}, the manifest says {manifest['holdout']}; "
             "a holdout file was changed: build the pool again in a fresh pool_dir"
         )
-    tables = [pq.read_table(pa.BufferReader(data)) for data in files]
+    tables = [read_parquet(data) for data in files]
     if not tables:
         schema = [
             ("id", pa.string()),
