@@ -146,6 +146,12 @@ def _override(settings: dict[str, Any], override: str) -> None:
     holder: Any = settings
     for depth, key in enumerate(keys[:-1]):
         if isinstance(holder, dict) and holder.get(key) is None:
+            if keys[depth + 1].isdecimal():
+                missing = ".".join(keys[: depth + 1])
+                raise ConfigError(
+                    f"--set {override}: there is no {missing} to take position {keys[depth + 1]} of; give it whole, "
+                    f"--set '{missing}=[...]', or write it into the file"
+                )
             holder[key] = {}
         holder = holder[_slot(holder, key, keys[: depth + 1], override)]
     holder[_slot(holder, keys[-1], keys, override)] = value

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 from prereq.graph.errors import ConfigError
@@ -297,6 +296,8 @@ def _cosines(vectors: FloatArray, centroids: FloatArray) -> FloatArray:
 
 def _directions(vectors: FloatArray, assigned: npt.NDArray[np.int32], centroids: FloatArray) -> FloatArray:
     """The direction of each cluster's sum, `(k, d)`; a cluster without documents, or whose sum is zero, stays."""
+    from scipy import sparse
+
     rows = np.arange(len(vectors))
     shape = (len(centroids), len(vectors))
     members = sparse.csr_matrix((np.ones(len(vectors)), (assigned, rows)), shape=shape)

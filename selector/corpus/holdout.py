@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from prereq.graph.errors import ConfigError
 from prereq.selector.corpus.keys import KeyArray, seeded_order
@@ -72,6 +70,9 @@ def join_groups(parents: NDArray[np.generic], components: IntArray) -> IntArray:
         parents: `(n,)`, equal for documents cut from the same source document.
         components: `(n,)`, equal for near duplicates.
     """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
     if not len(components):
         return np.zeros(0, dtype=np.int64)
     _, left = np.unique(parents, return_inverse=True)

@@ -92,7 +92,7 @@ def settings(corpus: Path, root: Path, **changes: Any) -> dict[str, Any]:
         "rounds": 4,
         "batches_per_round": 2,
         "global_batch": 16,
-        # "train": {"layers": 1, "width": 32, "heads": 2, "seq_len": 64, "threads": 1},
+        "train": {"layers": 1, "width": 32, "heads": 2, "seq_len": 64},
         "ray": {"num_cpus": 0},
     }
     for key, change in changes.items():

@@ -9,10 +9,13 @@ import pytest
 
 pytestmark = pytest.mark.slow
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-FEW_TOKENS = (
+SMALL = (
     "train.eval_tokens_per_skill=512",
     "train.report_tokens_per_skill=512",
+    "train.layers=1",
+    "train.width=64",
 )  # evaluations were most of the time
+HERE = "ray.num_cpus=0"  # Ray's start costs more than its workers gain; the quickstart runs as it is shipped
 
 
 def run(prereq, reader, name: str, *overrides: str) -> tuple[list[dict], str]:
@@ -39,7 +42,7 @@ def here(data_dir: Path) -> list[str]:
 @pytest.mark.data
 def test_exercism(prereq, reader, data_dir):
     """Six programming tracks, 410 gold edges, several skills to a document."""
-    small = ["rounds=2", "batches_per_round=2", *FEW_TOKENS]
+    small = ["rounds=2", "batches_per_round=2", HERE, *SMALL]
     manifests, table = run(prereq, reader, "exercism", *here(data_dir / "exercism"), *small)
     assert len(manifests) == 2
     graph = json.loads((prereq.root / "pool/graph.json").read_bytes())
@@ -53,7 +56,7 @@ def test_exercism(prereq, reader, data_dir):
 @pytest.mark.data
 def test_dm_mathematics(prereq, reader, data_dir):
     """150k questions, 56 skills, one to a document: T is the identity."""
-    small = ["rounds=4", "batches_per_round=4", *FEW_TOKENS]
+    small = ["rounds=4", "batches_per_round=4", HERE, *SMALL]
     manifests, _ = run(prereq, reader, "dm_mathematics", *here(data_dir / "dm_mathematics"), *small)
     assert len(manifests) == 4
     pool = json.loads((prereq.root / "pool/manifest.json").read_bytes())
@@ -70,7 +73,7 @@ def test_quickstart(prereq, reader):
     """The embedded default, two rounds of it: needs nothing but the interpreter."""
     if not (Path(os.__file__).parent / "argparse.py").is_file():
         pytest.skip(f"this Python ({sys.executable}) has no source of its standard library")
-    manifests, table = run(prereq, reader, "quickstart", "rounds=2", *FEW_TOKENS)
+    manifests, table = run(prereq, reader, "quickstart", "rounds=2", *SMALL)
     assert len(manifests) == 2
     pool = json.loads((prereq.root / "pool/manifest.json").read_bytes())
     assert len(pool["skills"]) >= 40
