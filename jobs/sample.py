@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from prereq.graph.canonical import canonical_json, digest, sha256_hex
-from prereq.graph.errors import ConfigError, ManifestError
+from prereq.graph.errors import ConfigError, ManifestError, PrereqError
 from prereq.graph.influence import encode_influence
 from prereq.graph.load import decode_graph
 from prereq.graph.skill_graph import SkillGraph
-from prereq.jobs.config import RunConfig, read_influence
+from prereq.jobs.config import RunConfig, read_graph, read_influence
 from prereq.jobs.padding import of_round
 from prereq.selector.corpus.tokens import make_tokenizer, tokenizer_identity
 from prereq.selector.mixers import Mixer, make_mixer, sharpness_warning
@@ -133,6 +133,9 @@ def main_sample(config: RunConfig, args: argparse.Namespace) -> int:
     if args.withdraw is not None or args.withdraw_source:
         return _withdraw(config, args.withdraw, args.withdraw_source)
     sampler = open_sampler(config, tell)
+    note = other_graph(config)
+    if note:
+        say(note)
     if args.repair is not None:
         mended = sampler.repair(args.repair)
         print(
@@ -144,6 +147,26 @@ def main_sample(config: RunConfig, args: argparse.Namespace) -> int:
     done = sampler.run()
     print(ended(done))
     return 0
+
+
+def other_graph(config: RunConfig) -> str | None:
+    """What to say where the configuration's graph is not the one that its pool was tagged with; None where it is.
+
+    A sampler needs the pool alone, so a graph that is not at hand is no error.
+    """
+    own = _read_graph(Folder(config.pool_dir))
+    try:
+        given = read_graph(config.graph)
+    except PrereqError as error:
+        return f"graph: {error}; rounds are drawn with the pool's own"
+    if given.to_dict() == own.to_dict():
+        return None
+    skills = set(own.ids) ^ set(given.ids)
+    how = f"{len(skills)} skills are in one of them only" if skills else "edges or descriptions differ"
+    return (
+        f"graph: the configuration's is not the one that {config.pool_dir} was tagged with ({how}); rounds are drawn "
+        "with the pool's own; build into a fresh pool_dir to use the other"
+    )
 
 
 def _withdraw(config: RunConfig, file: str | None, sources: list[str]) -> int:
