@@ -77,6 +77,22 @@ def read_settings(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     return settings
 
 
+def check_out(out: str, suffixes: Sequence[str]) -> None:
+    """Refuse a name of a file to write before the work whose result it is to hold.
+
+    Args:
+        out: What `--out` says.
+        suffixes: How it may end.
+
+    Raises:
+        ConfigError: It ends otherwise, or its folder is not there.
+    """
+    if Path(out).suffix.lower() not in suffixes:
+        raise ConfigError(f"--out {out}: expected a name that ends in {' or '.join(suffixes)}")
+    if not Path(out).absolute().parent.is_dir():
+        raise ConfigError(f"--out {out}: there is no such folder; make it first")
+
+
 def parse_yaml(text: str, where: str) -> Any:
     """Plain values from YAML.
 

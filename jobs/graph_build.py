@@ -28,6 +28,7 @@ from prereq.graph.load import save_edges, save_graph
 from prereq.graph.skill import Skill
 from prereq.graph.skill_graph import SkillGraph
 from prereq.jobs.config import InfluenceConfig, load_config, read_graph
+from prereq.jobs.config_file import check_out
 from prereq.jobs.diversity import find_vectors, read_vectors
 from prereq.jobs.graph_command import is_graph_file, open_graph
 from prereq.jobs.progress import Progress
@@ -226,9 +227,7 @@ def _check(args: argparse.Namespace) -> None:
             raise ConfigError(f"graph build: {name} does not go with --from {args.basis}")
     if args.documents is not None and args.documents < 1:
         raise ConfigError(f"graph build: --documents is {args.documents}, expected 1 or more")
-    suffix = Path(args.out).suffix.lower()
-    if suffix not in (".json", ".yaml", ".yml", ".parquet", ".csv") or (suffix == ".csv" and not by_influence):
-        raise ConfigError(f"graph build: --out {args.out}: expected .json, .yaml, .parquet, or .csv of prerequisites")
+    check_out(args.out, (".json", ".yaml", ".yml", ".parquet", *((".csv",) if by_influence else ())))
 
 
 def told(built: BuiltGraph, out: str) -> str:

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from prereq.graph.canonical import canonical_json
 from prereq.graph.errors import ConfigError
 from prereq.graph.load import write_whole
+from prereq.jobs.config_file import check_out
 from prereq.jobs.inspect import kind_of
 from prereq.jobs.progress import Progress
 from prereq.selector.rounds.pool import Pool
@@ -118,8 +119,7 @@ def main_influence(args: argparse.Namespace) -> int:
     targets = tuple(name.strip() for name in args.targets.split(",") if name.strip()) if args.targets else None
     if args.workers < 1:
         raise ConfigError(f"--workers is {args.workers}; expected 1 or more processes")
-    if not Path(args.out).absolute().parent.is_dir():
-        raise ConfigError(f"--out: {args.out}: there is no such folder; make it first")
+    check_out(args.out, (".parquet",))
     if args.dry_run:
         from prereq.jobs.train.influence import find_source
 

@@ -24,6 +24,7 @@ from prereq.graph.errors import ConfigError, PrereqError
 from prereq.graph.influence import Influence, save_influence
 from prereq.graph.load import write_whole
 from prereq.jobs.config import RunConfig, load_config
+from prereq.jobs.config_file import check_out
 from prereq.jobs.progress import Progress
 from prereq.jobs.train.config import LearnConfig
 from prereq.selector.rounds.pool import Pool
@@ -140,6 +141,7 @@ def main_graph_learn(args: argparse.Namespace) -> int:
     """The verb."""
     config = load_config(args.config, args.set)
     _check_tokens(config)
+    check_out(args.out, (".parquet",))
     if args.dry_run:
         arms = Pool(config.pool_dir).arms()
         skills = int((arms.skill_tokens[:-1] > 0).sum())

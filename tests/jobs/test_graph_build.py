@@ -189,9 +189,9 @@ def test_a_dry_run_writes_nothing(config: Path, learned: str, capsys: pytest.Cap
         (["--from", "words", "--documents", "0"], "--documents is 0"),
         (["--from", "words", "--least", "nan"], "least is nan"),
         (["--from", "words", "--top", "0"], "top is 0"),
-        (["--from", "words", "--out", "near.csv"], "expected .json, .yaml, .parquet"),
+        (["--from", "words", "--out", "near.csv"], "ends in .json or .yaml or .yml or .parquet"),
         (["--from", "words", "--set", "pool_dir=nowhere"], "no finished pool"),
-        (["--from", "cooccurrence", "--out", "nowhere/at/all.json"], "cannot be written"),
+        (["--from", "cooccurrence", "--out", "nowhere/at/all.json"], "there is no such folder"),
     ],
 )
 def test_what_cannot_work_is_one_line(

@@ -181,6 +181,8 @@ def test_options_that_make_no_sense_are_refused(
 def test_runs_that_cannot_be_used_are_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert influence(run, tmp_path / "no" / "i.parquet") == 2
     assert "there is no such folder" in capsys.readouterr().err
+    assert influence(run, tmp_path / "i.txt") == 2
+    assert "ends in .parquet" in capsys.readouterr().err
     assert influence(tmp_path, tmp_path / "i.parquet") == 2
     assert "neither" not in (said := capsys.readouterr().err)
     assert "holds no run" in said

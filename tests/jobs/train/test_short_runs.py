@@ -196,6 +196,15 @@ def test_damaged_journal_is_refused(
     assert "delete it to learn from the start" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("name", "said"), [("i.txt", "ends in .parquet"), ("no/i.parquet", "there is no such folder")])
+def test_a_place_that_cannot_take_the_result_is_refused_before_the_training(
+    config_file: Path, tmp_path: Path, name: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert learn(config_file, tmp_path / name) == 2
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.glob("i.*"))
+
+
 def test_dry_run_says_what_it_would_cost(config_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert learn(config_file, tmp_path / "i.parquet", "--dry-run") == 0
     assert "3 short runs" in (said := capsys.readouterr().out)
