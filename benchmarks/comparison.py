@@ -1,7 +1,12 @@
-"""What a check compares with the stored full results: the same inputs by digest, numbers within what the row allows."""
+"""What a check compares with the stored full results: the same inputs by digest, numbers within what the row allows.
+
+Also the interval that stands beside a mean over seeds.
+"""
 
 import json
-from collections.abc import Mapping
+import math
+import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +24,17 @@ def comparable(inputs: str, **numbers: tuple[float, float]) -> dict[str, Any]:
         "inputs": inputs,
         "numbers": {name: {"value": float(value), "tolerance": float(far)} for name, (value, far) in numbers.items()},
     }
+
+
+def interval(values: Sequence[float]) -> tuple[float, list[float] | None]:
+    """Mean and 95 % interval over seeds (Student's t); a single value has none."""
+    from scipy.stats import t
+
+    mean, n = statistics.fmean(values), len(values)
+    if n < 2:
+        return mean, None
+    half = float(t.ppf(0.975, n - 1)) * statistics.stdev(values) / math.sqrt(n)
+    return mean, [mean - half, mean + half]
 
 
 def compare(row: str, found: Mapping[str, Any], stored: Path | None = None) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
-from comparison import comparable
+from comparison import comparable, interval
 from lego_data import SKILLS
 
 from prereq.graph.canonical import digest
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 CONFIG = Path(__file__).parents[1] / "configs" / "experiments" / "lego.yaml"
 CHECKED = ("skill_it", 0)
-T_975 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # Student's t at 97.5 %, by number of seeds
 NINETY = 0.9
 # The same machine gives the same bits. Another processor rounds differently, which hundreds of steps amplify: the end
 # of a run may differ as two seeds do, its beginning hardly.
@@ -196,10 +195,8 @@ def _at(curve: "Curve", step: int) -> list[float]:
 def paired(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Any]:
     """Mean of the differences seed by seed, and its 95 % interval by Student's t (none from a single seed)."""
     differences = [a - b for a, b in zip(ours, theirs, strict=True)]
-    mean, n = statistics.mean(differences), len(differences)
-    half = T_975[n] * statistics.stdev(differences) / n**0.5 if n in T_975 else None
-    interval = None if half is None else [mean - half, mean + half]
-    return {"mean": mean, "interval": interval, "by_seed": differences}
+    mean, around = interval(differences)
+    return {"mean": mean, "interval": around, "by_seed": differences}
 
 
 def _kept(curve: "Curve") -> dict[str, Any]:

@@ -19,7 +19,6 @@ Source:
 import hashlib
 import json
 import os
-import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -29,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
-from comparison import comparable
+from comparison import comparable, interval
 
 from prereq.graph.canonical import digest
 from prereq.graph.influence import Influence
@@ -53,8 +52,6 @@ BAR = ("ones_after_tens", "skill_it")
 # The same machine gives the same bits. Another processor rounds differently: that moves the first losses little and,
 # after some hundred steps, when exactly the threshold is passed.
 LOSS_TOLERANCE, STEPS_TOLERANCE = 0.01, 0.25
-# Student's t at 97.5 %, by number of seeds
-T_975 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
 
 # ---------------------------------------------------------------------------------------------- texts
 
@@ -237,12 +234,11 @@ def saved(runs: Sequence[Mapping[str, Any]], baseline: Sequence[Mapping[str, Any
     with an unfinished baseline at least that.
     """
     shares = [1.0 - _counted(ours) / _counted(theirs) for ours, theirs in zip(runs, baseline, strict=True)]
-    mean = statistics.fmean(shares)
-    half = T_975[len(shares)] * statistics.stdev(shares) / len(shares) ** 0.5 if len(shares) > 1 else None
+    mean, around = interval(shares)
     return {
         "by_seed": shares,
         "mean": mean,
-        "interval_95": None if half is None else [mean - half, mean + half],
+        "interval_95": around,
         "unfinished": sum(ours["steps"] is None for ours in runs),
         "unfinished_baseline": sum(theirs["steps"] is None for theirs in baseline),
     }

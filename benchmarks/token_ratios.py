@@ -1,6 +1,5 @@
 """Curves of runs, and token ratios: what a run needs to get to the loss that uniform has at the end."""
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,21 +7,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from comparison import interval
 
 FloatArray = npt.NDArray[np.float64]
 
 COMPARED_AT = 360_000  # tokens; runs go on to 1.1 times as many, so that a ratio up to 1.1 is seen
-T_975 = {
-    2: 12.706,
-    3: 4.303,
-    4: 3.182,
-    5: 2.776,
-    6: 2.571,
-    7: 2.447,
-    8: 2.365,
-    9: 2.306,
-    10: 2.262,
-}  # Student's t at 97.5 %, by number of seeds
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +101,6 @@ def continual_table(curves: Mapping[tuple[str, int], Curve]) -> dict[str, Any]:
     for row in table.values():
         row["ratio_mean"], row["ratio_interval"] = interval(row["ratio_at_least"])
     return table
-
-
-def interval(values: Sequence[float]) -> tuple[float, list[float]]:
-    """Mean and 95 % interval over seeds (Student's t)."""
-    mean = statistics.fmean(values)
-    half = T_975[len(values)] * statistics.stdev(values) / math.sqrt(len(values))
-    return mean, [mean - half, mean + half]
 
 
 def target_aims(

@@ -175,7 +175,7 @@ def test_differences_are_paired_by_seed_and_the_step_of_90_is_stratifieds():
 
     found = paired([3.0, 5.0, 7.0], [1.0, 4.0, 4.0])
     assert found["mean"] == 2.0
-    assert found["interval"] == pytest.approx([2.0 - 4.303 / 3**0.5, 2.0 + 4.303 / 3**0.5])
+    assert found["interval"] == pytest.approx([2.0 - 4.302652729911275 / 3**0.5, 2.0 + 4.302652729911275 / 3**0.5])
     assert paired([1.0], [0.0])["interval"] is None
 
     def curve(*levels: float) -> Curve:

@@ -103,7 +103,9 @@ def test_steps_saved_are_paired_and_an_unfinished_run_counts_with_its_budget(add
     assert found["mean"] == -1.75
     assert found["unfinished"] == 1
     # mean -+ t(1) * sd / sqrt 2, sd = 4.5 / sqrt 2
-    np.testing.assert_allclose(found["interval_95"], [-1.75 - 12.706 * 2.25, -1.75 + 12.706 * 2.25], rtol=1e-12)
+    np.testing.assert_allclose(
+        found["interval_95"], [-1.75 - 12.706204736174694 * 2.25, -1.75 + 12.706204736174694 * 2.25], rtol=1e-12
+    )
 
 
 def test_a_run_repeats_bit_for_bit_and_learns_what_a_small_model_can(addition: ModuleType):
