@@ -165,8 +165,8 @@ def _override(settings: dict[str, Any], override: str) -> None:
             if keys[depth + 1].isdecimal():
                 missing = ".".join(keys[: depth + 1])
                 raise ConfigError(
-                    f"--set {override}: there is no {missing} to take position {keys[depth + 1]} of; give it whole, "
-                    f"--set '{missing}=[...]', or write it into the file"
+                    f"--set {override}: there is no {missing} to take {keys[depth + 1]} of; give all of {missing} in "
+                    "one --set, or write it into the file"
                 )
             holder[key] = {}
         holder = holder[_slot(holder, key, keys[: depth + 1], override)]

@@ -73,7 +73,7 @@ def test_overrides_reach_any_depth(tmp_path: Path) -> None:
         ("a.b=1", "a is a plain value and has no 'b'"),
         ("s.2=1", "s.2 is no position in a list of 1"),
         ("s.x=1", "s.x is no position"),
-        ("b.c.0.x=1", r"there is no b.c to take position 0 of; give it whole, --set 'b.c=\[...\]'"),
+        ("b.c.0.x=1", "there is no b.c to take 0 of; give all of b.c in one --set"),
         ("a=!!python/none 1", "the tag"),
     ],
 )
